@@ -32,7 +32,7 @@ func (b *Backend) Name() string { return "cpu" }
 
 // Path names the instruction set in use. Checkpoints record it: another one
 // rounds differently.
-func (b *Backend) Path() string { return "cpu/" + simd.Level().String() }
+func (b *Backend) Path() string { return "cpu/" + simd.Level() }
 
 // Pool returns the workers, for work between plans.
 func (b *Backend) Pool() *pool.Pool { return b.pool }
