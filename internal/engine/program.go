@@ -200,8 +200,9 @@ func (p *Program) root(v ValueID) ValueID {
 	return v
 }
 
-// fuseAccumulate rewrites add(a, matmul(x, y)) into a matrix product that
-// accumulates into a, when neither is used elsewhere: one pass over the sum less.
+// fuseAccumulate rewrites add(a, product) into a matrix product that accumulates
+// into a, one pass over the sum less: where a dies in the sum, or is a running
+// sum that the add updates.
 func (p *Program) fuseAccumulate() {
 	uses := p.useCounts()
 	dead := map[int]bool{}
@@ -211,25 +212,34 @@ func (p *Program) fuseAccumulate() {
 			continue
 		}
 		for side := 1; side >= 0; side-- {
-			prod, other := add.In[side], add.In[1-side]
-			def := p.Values[prod].Def
-			if def < 0 || prod == other || uses[prod] != 1 || uses[other] != 1 || p.Values[other].Def < 0 || dead[def] {
+			def := p.Values[add.In[side]].Def
+			if def < 0 || dead[def] || !p.fusible(add, side, uses) {
 				continue
 			}
-			mm := p.Instrs[def]
-			if mm.Kernel != "matmul" || len(mm.In) != 2 || p.Values[prod].Base >= 0 {
-				continue
-			}
+			prod := p.Instrs[def]
 			out := add.Outs[0]
-			out.InPlace, out.Updates = nil, 3
-			*add = Instr{Spec: mm.Spec, In: []ValueID{mm.In[0], mm.In[1], other}, Out: add.Out}
+			out.InPlace, out.Updates = nil, len(prod.In)+1
+			in := append(append([]ValueID(nil), prod.In...), add.In[1-side])
+			*add = Instr{Spec: prod.Spec, In: in, Out: add.Out}
 			add.Outs = []Out{out}
-			add.Attrs = append(append(Attrs(nil), mm.Attrs...), Attr{"accumulate", 1})
+			add.Attrs = append(append(Attrs(nil), prod.Attrs...), Attr{"accumulate", 1})
 			dead[def] = true
 			break
 		}
 	}
 	p.remove(dead)
+}
+
+// fusible says whether operand side of an add is a product that nobody else
+// reads, and the other operand memory that it may be added to.
+func (p *Program) fusible(add *Instr, side int, uses []int) bool {
+	prod, acc := add.In[side], add.In[1-side]
+	in := &p.Instrs[p.Values[prod].Def]
+	if in.Kernel != "matmul" && in.Kernel != "grouped_matmul_dw" || in.Attrs.Bool("accumulate") || uses[prod] != 1 || prod == acc {
+		return false
+	}
+	updated := add.Outs[0].Updates == 2-side
+	return updated || p.Values[acc].Def >= 0 && uses[acc] == 1
 }
 
 // useCounts returns how often each value is read, outputs of the program and
