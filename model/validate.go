@@ -1,0 +1,182 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Upper bounds of sizes. They are far beyond any model and keep every count of
+// elements, products of these included, within an int64.
+const (
+	maxVocab  = 1 << 24
+	maxWidth  = 1 << 18
+	maxInner  = 1 << 20
+	maxLayers = 1 << 10
+	maxCount  = 1 << 12
+)
+
+// validator collects faults.
+type validator struct{ faults []error }
+
+func (v *validator) fault(key, format string, args ...any) {
+	v.faults = append(v.faults, &ConfigError{key, fmt.Sprintf(format, args...)})
+}
+
+// within reports min <= value <= max, and records a fault if not.
+func (v *validator) within(key string, value, min, max int) bool {
+	if value < min || value > max {
+		v.fault(key, "%d is not between %d and %d", value, min, max)
+		return false
+	}
+	return true
+}
+
+// real checks a finite number: above zero, or zero too where that is allowed.
+func (v *validator) real(key string, value float64, zero bool) {
+	switch {
+	case math.IsNaN(value) || math.IsInf(value, 0) || value < 0:
+		v.fault(key, "%v is not a finite number of at least 0", value)
+	case value == 0 && !zero:
+		v.fault(key, "must be above 0")
+	}
+}
+
+// Validate returns every fault of the configuration, joined, each a
+// *ConfigError; nil if there is none. Keys of parts that the model does not
+// have (of Mamba in a Llama, say) are not looked at.
+func (c Config) Validate() error {
+	v := &validator{}
+	v.within("vocab_size", c.VocabSize, 1, maxVocab)
+	v.within("hidden_size", c.HiddenSize, 1, maxWidth)
+	v.real("rms_norm_eps", c.RMSNormEps, false)
+	v.real("initializer_range", c.InitializerRange, false)
+	c.validateToken(v, "pad_token_id", c.PadTokenID)
+	c.validateToken(v, "bos_token_id", c.BosTokenID)
+	c.validateToken(v, "eos_token_id", c.EosTokenID)
+
+	var mamba, attention, ffn, moe bool
+	for _, kind := range c.validateLayout(v) {
+		mamba = mamba || kind.Mixer == MambaMixer
+		attention = attention || kind.Mixer == AttentionMixer
+		ffn = ffn || kind.FFN != NoFeedForward
+		moe = moe || kind.FFN == MoE
+	}
+	if mamba {
+		c.validateMamba(v)
+	}
+	if attention {
+		c.validateAttention(v)
+	}
+	if ffn {
+		v.within("intermediate_size", c.IntermediateSize, 1, maxInner)
+	}
+	if moe {
+		c.validateExperts(v)
+	}
+	return errors.Join(v.faults...)
+}
+
+func (c Config) validateToken(v *validator, key string, id *int) {
+	if id != nil && (*id < 0 || *id >= c.VocabSize) {
+		v.fault(key, "%d is not in the vocabulary of %d tokens", *id, c.VocabSize)
+	}
+}
+
+// validateLayout returns the kinds of layer to validate further: those that the
+// model has, or all that it may have where the layout itself is faulty.
+func (c Config) validateLayout(v *validator) []LayerKind {
+	faults := len(v.faults)
+	v.within("num_hidden_layers", c.NumHiddenLayers, 1, maxLayers)
+	if kind, uniform := uniformLayers[c.ModelType]; uniform {
+		if c.LayerPattern != "" {
+			v.fault("layer_pattern", "all layers of model_type %s are the same; leave it empty or use model_type jamba", c.ModelType)
+		}
+		return []LayerKind{kind}
+	}
+	switch {
+	case c.ModelType != Jamba:
+		v.fault("model_type", "%q is not one of jamba, mixtral, llama, mamba", c.ModelType)
+		return nil
+	case c.LayerPattern != "":
+		c.validatePattern(v)
+	default:
+		validatePeriod(v, "attn_layer", c.AttnLayerPeriod, c.AttnLayerOffset)
+		validatePeriod(v, "expert_layer", c.ExpertLayerPeriod, c.ExpertLayerOffset)
+		v.within("num_experts", c.NumExperts, 1, maxCount)
+	}
+	if len(v.faults) == faults {
+		return c.LayerKinds()
+	}
+	kinds := []LayerKind{{MambaMixer, MLP}, {AttentionMixer, MLP}}
+	if c.NumExperts > 1 {
+		kinds = append(kinds, LayerKind{MambaMixer, MoE})
+	}
+	return kinds
+}
+
+func (c Config) validatePattern(v *validator) {
+	for i, letter := range c.LayerPattern {
+		if _, ok := patternLetters[letter]; !ok {
+			v.fault("layer_pattern", "%q at %d is not one of m, M (Mamba), a, A (attention); upper case has experts", letter, i)
+			return
+		}
+	}
+	if n := len(c.LayerPattern); n > c.NumHiddenLayers || c.NumHiddenLayers%n != 0 {
+		v.fault("layer_pattern", "%d letters do not repeat to %d layers", n, c.NumHiddenLayers)
+	}
+	if c.NumExperts < 2 && strings.ContainsAny(c.LayerPattern, "MA") {
+		v.fault("num_experts", "%d, but layer_pattern has layers with experts (M, A), which need at least 2", c.NumExperts)
+	}
+}
+
+func validatePeriod(v *validator, key string, period, offset int) {
+	if v.within(key+"_period", period, 1, math.MaxInt32) && (offset < 0 || offset >= period) {
+		v.fault(key+"_offset", "%d must be at least 0 and below %s_period, %d", offset, key, period)
+	}
+}
+
+func (c Config) validateMamba(v *validator) {
+	v.within("mamba_d_state", c.MambaDState, 1, maxCount)
+	v.within("mamba_d_conv", c.MambaDConv, 2, maxCount)
+	v.within("mamba_expand", c.MambaExpand, 1, 64)
+	v.within("mamba_dt_rank", c.MambaDtRank, 0, maxWidth)
+	if c.DtInit != DtMamba && c.DtInit != DtReference {
+		v.fault("dt_init", "%q is not one of %s, %s", c.DtInit, DtMamba, DtReference)
+	}
+	if c.ModelType == Mamba && c.MambaInnerNorms {
+		v.fault("mamba_inner_norms", "model_type mamba has no norms of dt, B and C; set it to false")
+	}
+}
+
+func (c Config) validateAttention(v *validator) {
+	v.real("rope_theta", c.RopeTheta, true)
+	if !v.within("num_attention_heads", c.NumAttentionHeads, 1, maxCount) {
+		return
+	}
+	if c.HiddenSize%c.NumAttentionHeads != 0 {
+		v.fault("num_attention_heads", "%d does not divide hidden_size, %d", c.NumAttentionHeads, c.HiddenSize)
+	} else if c.RopeTheta > 0 && c.HeadDim()%2 != 0 {
+		v.fault("rope_theta", "rotary positions need an even head size, not %d", c.HeadDim())
+	}
+	if v.within("num_key_value_heads", c.NumKeyValueHeads, 0, c.NumAttentionHeads) && c.NumAttentionHeads%c.KeyValueHeads() != 0 {
+		v.fault("num_key_value_heads", "%d does not divide num_attention_heads, %d", c.NumKeyValueHeads, c.NumAttentionHeads)
+	}
+	if c.RopeTheta == 0 && (c.ModelType == Llama || c.ModelType == Mixtral) {
+		v.fault("rope_theta", "model_type %s has rotary positions; set it above 0", c.ModelType)
+	}
+}
+
+func (c Config) validateExperts(v *validator) {
+	if v.within("num_experts", c.NumExperts, 2, maxCount) {
+		v.within("num_experts_per_tok", c.NumExpertsPerTok, 1, c.NumExperts)
+	}
+	v.real("router_aux_loss_coef", c.RouterAuxLossCoef, true)
+	if c.RouterAuxScope != AuxSequence && c.RouterAuxScope != AuxBatch {
+		v.fault("router_aux_scope", "%q is not one of %s, %s", c.RouterAuxScope, AuxSequence, AuxBatch)
+	}
+	if c.ModelType == Mixtral && !c.NormalizeTopK {
+		v.fault("norm_topk_prob", "model_type mixtral normalises the weights of the chosen experts; set it to true")
+	}
+}
