@@ -79,3 +79,7405 @@ peakAVX2_loop:
 	JNZ         peakAVX2_loop
 	VZEROUPPER
 	RET
+
+// func gemm1x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm1x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm1x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm1x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm1x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm1x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm1x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm1x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm1x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm1x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm2x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm2x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm2x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm2x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm2x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm2x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm2x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm2x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm2x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm2x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm3x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm3x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm3x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm3x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm3x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm3x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm3x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm3x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm3x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm3x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm4x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm4x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm4x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm4x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm4x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm4x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm4x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm4x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm4x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm4x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm5x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm5x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm5x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm5x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm5x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm5x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm5x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm5x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm5x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm5x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm6x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm6x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm6x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm6x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm6x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm6x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm6x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm6x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm6x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm6x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm7x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm7x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm7x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm7x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm7x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm7x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm7x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm7x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm7x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm7x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm8x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm8x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm8x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm8x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm8x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm8x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm8x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm8x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm8x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm8x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm9x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm9x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm9x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm9x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm9x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm9x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm9x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm9x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm9x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm9x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm10x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm10x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm10x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm10x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm10x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm10x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm10x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm10x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm10x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm10x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm11x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm11x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm11x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm11x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm11x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm11x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm11x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm11x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm11x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z21, Z21
+	VMOVUPS      Z21, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm11x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z20, K1, (R11)
+	VMOVUPS Z21, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm12x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm12x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm12x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm12x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm12x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z11, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm12x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm12x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	DECQ         CX
+	JNZ          gemm12x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm12x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z21, Z21
+	VMOVUPS      Z21, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS      Z22, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z23, Z23
+	VMOVUPS      Z23, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm12x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z20, K1, (R11)
+	VMOVUPS Z21, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z22, K1, (R11)
+	VMOVUPS Z23, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm13x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	LEAQ       (R9)(R13*1), R10
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm13x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         CX
+	JNZ          gemm13x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm13x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm13x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z11, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm13x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	LEAQ       (R9)(R13*1), R10
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm13x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         CX
+	JNZ          gemm13x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm13x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z21, Z21
+	VMOVUPS      Z21, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS      Z22, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z23, Z23
+	VMOVUPS      Z23, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z24, Z24
+	VMOVUPS      Z24, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z25, Z25
+	VMOVUPS      Z25, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm13x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z20, K1, (R11)
+	VMOVUPS Z21, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z22, K1, (R11)
+	VMOVUPS Z23, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z24, K1, (R11)
+	VMOVUPS Z25, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm14x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	LEAQ       (R9)(R13*1), R10
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+
+gemm14x16AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         CX
+	JNZ          gemm14x16AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm14x16AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z1, Z1
+	VMOVUPS      Z1, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z7, Z7
+	VMOVUPS      Z7, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z13, Z13
+	VMOVUPS      Z13, K1, (R11)
+	VZEROUPPER
+	RET
+
+gemm14x16AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z1, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z5, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z7, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z11, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	ADDQ    R12, R11
+	VMOVUPS Z13, K1, (R11)
+	VZEROUPPER
+	RET
+
+// func gemm14x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	LEAQ       (R8)(R13*1), R9
+	LEAQ       (R9)(R13*1), R10
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+
+gemm14x32AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z28
+	VMOVUPS.Z    64(BX), K2, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         CX
+	JNZ          gemm14x32AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm14x32AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z3, Z3
+	VMOVUPS      Z3, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z5, Z5
+	VMOVUPS      Z5, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z9, Z9
+	VMOVUPS      Z9, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS      Z10, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z11, Z11
+	VMOVUPS      Z11, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z15, Z15
+	VMOVUPS      Z15, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS      Z16, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z17, Z17
+	VMOVUPS      Z17, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z21, Z21
+	VMOVUPS      Z21, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS      Z22, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z23, Z23
+	VMOVUPS      Z23, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z24, Z24
+	VMOVUPS      Z24, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z25, Z25
+	VMOVUPS      Z25, K2, 64(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z26, Z26
+	VMOVUPS      Z26, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z27, Z27
+	VMOVUPS      Z27, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+gemm14x32AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z2, K1, (R11)
+	VMOVUPS Z3, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z4, K1, (R11)
+	VMOVUPS Z5, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z8, K1, (R11)
+	VMOVUPS Z9, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z10, K1, (R11)
+	VMOVUPS Z11, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z14, K1, (R11)
+	VMOVUPS Z15, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z16, K1, (R11)
+	VMOVUPS Z17, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z20, K1, (R11)
+	VMOVUPS Z21, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z22, K1, (R11)
+	VMOVUPS Z23, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z24, K1, (R11)
+	VMOVUPS Z25, K2, 64(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z26, K1, (R11)
+	VMOVUPS Z27, K2, 64(R11)
+	VZEROUPPER
+	RET
+
+// func gemm1x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm1x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm1x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm1x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm1x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm2x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm2x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm2x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm2x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm2x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm3x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm3x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm3x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm3x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm3x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm4x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm4x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm4x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm4x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm4x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm5x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm5x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm5x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm5x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm5x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VMOVUPS Z14, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm6x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm6x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm6x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm6x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z15, Z15
+	VMOVUPS      Z15, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z16, Z16
+	VMOVUPS      Z16, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z17, Z17
+	VMOVUPS      Z17, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm6x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VMOVUPS Z14, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z15, K1, (R11)
+	VMOVUPS Z16, K2, 64(R11)
+	VMOVUPS Z17, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm7x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm7x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm7x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm7x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z15, Z15
+	VMOVUPS      Z15, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z16, Z16
+	VMOVUPS      Z16, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z17, Z17
+	VMOVUPS      Z17, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm7x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VMOVUPS Z14, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z15, K1, (R11)
+	VMOVUPS Z16, K2, 64(R11)
+	VMOVUPS Z17, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	VMOVUPS Z20, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm8x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm8x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm8x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm8x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z15, Z15
+	VMOVUPS      Z15, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z16, Z16
+	VMOVUPS      Z16, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z17, Z17
+	VMOVUPS      Z17, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z21, Z21
+	VMOVUPS      Z21, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z22, Z22
+	VMOVUPS      Z22, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z23, Z23
+	VMOVUPS      Z23, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm8x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VMOVUPS Z14, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z15, K1, (R11)
+	VMOVUPS Z16, K2, 64(R11)
+	VMOVUPS Z17, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	VMOVUPS Z20, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z21, K1, (R11)
+	VMOVUPS Z22, K2, 64(R11)
+	VMOVUPS Z23, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+// func gemm9x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	LEAQ       (DX)(R13*1), R8
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+	VXORPS     X12, X12, X12
+	VXORPS     X13, X13, X13
+	VXORPS     X14, X14, X14
+	VXORPS     X15, X15, X15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	MOVQ       cols+64(FP), R14
+	MOVQ       $-1, R15
+	BZHIQ      R14, R15, R15
+	KMOVW      R15, K1
+	SHRQ       $0x10, R15
+	KMOVW      R15, K2
+	SHRQ       $0x10, R15
+	KMOVW      R15, K3
+
+gemm9x48AVX512_loop:
+	VMOVUPS.Z    (BX), K1, Z27
+	VMOVUPS.Z    64(BX), K2, Z28
+	VMOVUPS.Z    128(BX), K3, Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z24
+	VFMADD231PS  Z28, Z30, Z25
+	VFMADD231PS  Z29, Z30, Z26
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	DECQ         CX
+	JNZ          gemm9x48AVX512_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm9x48AVX512_store
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS      Z0, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z1, Z1
+	VMOVUPS      Z1, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS      Z2, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z3, Z3
+	VMOVUPS      Z3, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z4, Z4
+	VMOVUPS      Z4, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z5, Z5
+	VMOVUPS      Z5, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS      Z6, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z7, Z7
+	VMOVUPS      Z7, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS      Z8, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z9, Z9
+	VMOVUPS      Z9, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z10, Z10
+	VMOVUPS      Z10, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z11, Z11
+	VMOVUPS      Z11, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS      Z12, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z13, Z13
+	VMOVUPS      Z13, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS      Z14, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z15, Z15
+	VMOVUPS      Z15, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z16, Z16
+	VMOVUPS      Z16, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z17, Z17
+	VMOVUPS      Z17, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS      Z18, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z19, Z19
+	VMOVUPS      Z19, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS      Z20, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z21, Z21
+	VMOVUPS      Z21, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z22, Z22
+	VMOVUPS      Z22, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z23, Z23
+	VMOVUPS      Z23, K3, 128(R11)
+	ADDQ         R12, R11
+	VMOVUPS.Z    (R11), K1, Z30
+	VADDPS       Z30, Z24, Z24
+	VMOVUPS      Z24, K1, (R11)
+	VMOVUPS.Z    64(R11), K2, Z31
+	VADDPS       Z31, Z25, Z25
+	VMOVUPS      Z25, K2, 64(R11)
+	VMOVUPS.Z    128(R11), K3, Z30
+	VADDPS       Z30, Z26, Z26
+	VMOVUPS      Z26, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+gemm9x48AVX512_store:
+	VMOVUPS Z0, K1, (R11)
+	VMOVUPS Z1, K2, 64(R11)
+	VMOVUPS Z2, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K2, 64(R11)
+	VMOVUPS Z5, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z6, K1, (R11)
+	VMOVUPS Z7, K2, 64(R11)
+	VMOVUPS Z8, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z9, K1, (R11)
+	VMOVUPS Z10, K2, 64(R11)
+	VMOVUPS Z11, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z12, K1, (R11)
+	VMOVUPS Z13, K2, 64(R11)
+	VMOVUPS Z14, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z15, K1, (R11)
+	VMOVUPS Z16, K2, 64(R11)
+	VMOVUPS Z17, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z18, K1, (R11)
+	VMOVUPS Z19, K2, 64(R11)
+	VMOVUPS Z20, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z21, K1, (R11)
+	VMOVUPS Z22, K2, 64(R11)
+	VMOVUPS Z23, K3, 128(R11)
+	ADDQ    R12, R11
+	VMOVUPS Z24, K1, (R11)
+	VMOVUPS Z25, K2, 64(R11)
+	VMOVUPS Z26, K3, 128(R11)
+	VZEROUPPER
+	RET
+
+DATA columnMasks<>+0(SB)/4, $0xffffffff
+DATA columnMasks<>+4(SB)/4, $0xffffffff
+DATA columnMasks<>+8(SB)/4, $0xffffffff
+DATA columnMasks<>+12(SB)/4, $0xffffffff
+DATA columnMasks<>+16(SB)/4, $0xffffffff
+DATA columnMasks<>+20(SB)/4, $0xffffffff
+DATA columnMasks<>+24(SB)/4, $0xffffffff
+DATA columnMasks<>+28(SB)/4, $0xffffffff
+DATA columnMasks<>+32(SB)/4, $0xffffffff
+DATA columnMasks<>+36(SB)/4, $0xffffffff
+DATA columnMasks<>+40(SB)/4, $0xffffffff
+DATA columnMasks<>+44(SB)/4, $0xffffffff
+DATA columnMasks<>+48(SB)/4, $0xffffffff
+DATA columnMasks<>+52(SB)/4, $0xffffffff
+DATA columnMasks<>+56(SB)/4, $0xffffffff
+DATA columnMasks<>+60(SB)/4, $0xffffffff
+DATA columnMasks<>+64(SB)/4, $0x00000000
+DATA columnMasks<>+68(SB)/4, $0x00000000
+DATA columnMasks<>+72(SB)/4, $0x00000000
+DATA columnMasks<>+76(SB)/4, $0x00000000
+DATA columnMasks<>+80(SB)/4, $0x00000000
+DATA columnMasks<>+84(SB)/4, $0x00000000
+DATA columnMasks<>+88(SB)/4, $0x00000000
+DATA columnMasks<>+92(SB)/4, $0x00000000
+DATA columnMasks<>+96(SB)/4, $0x00000000
+DATA columnMasks<>+100(SB)/4, $0x00000000
+DATA columnMasks<>+104(SB)/4, $0x00000000
+DATA columnMasks<>+108(SB)/4, $0x00000000
+DATA columnMasks<>+112(SB)/4, $0x00000000
+DATA columnMasks<>+116(SB)/4, $0x00000000
+DATA columnMasks<>+120(SB)/4, $0x00000000
+DATA columnMasks<>+124(SB)/4, $0x00000000
+GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
+
+// func gemm1x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+
+gemm1x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm1x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm1x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm1x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func gemm2x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+
+gemm2x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm2x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm2x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   Y2, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	VMASKMOVPS   Y3, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm2x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y2, Y12, (R11)
+	VMASKMOVPS Y3, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func gemm3x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+
+gemm3x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         DI, AX
+	DECQ         CX
+	JNZ          gemm3x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm3x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   Y2, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	VMASKMOVPS   Y3, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   Y4, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	VMASKMOVPS   Y5, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm3x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y2, Y12, (R11)
+	VMASKMOVPS Y3, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y4, Y12, (R11)
+	VMASKMOVPS Y5, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func gemm4x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+
+gemm4x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm4x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm4x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   Y2, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	VMASKMOVPS   Y3, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   Y4, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	VMASKMOVPS   Y5, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   Y6, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	VMASKMOVPS   Y7, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm4x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y2, Y12, (R11)
+	VMASKMOVPS Y3, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y4, Y12, (R11)
+	VMASKMOVPS Y5, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y6, Y12, (R11)
+	VMASKMOVPS Y7, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func gemm5x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+
+gemm5x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm5x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm5x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   Y2, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	VMASKMOVPS   Y3, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   Y4, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	VMASKMOVPS   Y5, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   Y6, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	VMASKMOVPS   Y7, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y8, Y8
+	VMASKMOVPS   Y8, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y9, Y9
+	VMASKMOVPS   Y9, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm5x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y2, Y12, (R11)
+	VMASKMOVPS Y3, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y4, Y12, (R11)
+	VMASKMOVPS Y5, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y6, Y12, (R11)
+	VMASKMOVPS Y7, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y8, Y12, (R11)
+	VMASKMOVPS Y9, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func gemm6x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-80
+	MOVQ       kc+0(FP), CX
+	MOVQ       a+8(FP), AX
+	MOVQ       ars+16(FP), SI
+	MOVQ       acs+24(FP), DI
+	MOVQ       b+32(FP), BX
+	MOVQ       c+48(FP), R11
+	MOVQ       ldc+56(FP), R12
+	LEAQ       (SI)(SI*2), R13
+	LEAQ       (AX)(R13*1), DX
+	MOVQ       R11, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	ADDQ       R12, R13
+	PREFETCHT0 (R13)
+	MOVQ       ldb+40(FP), R13
+	VXORPS     X0, X0, X0
+	VXORPS     X1, X1, X1
+	VXORPS     X2, X2, X2
+	VXORPS     X3, X3, X3
+	VXORPS     X4, X4, X4
+	VXORPS     X5, X5, X5
+	VXORPS     X6, X6, X6
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VXORPS     X9, X9, X9
+	VXORPS     X10, X10, X10
+	VXORPS     X11, X11, X11
+
+gemm6x16AVX2_loop:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(SI*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	DECQ         CX
+	JNZ          gemm6x16AVX2_loop
+	MOVQ         acc+72(FP), AX
+	TESTQ        AX, AX
+	JZ           gemm6x16AVX2_store
+	MOVQ         cols+64(FP), AX
+	NEGQ         AX
+	LEAQ         columnMasks<>+64(SB), DX
+	VMOVUPS      (DX)(AX*4), Y12
+	VMOVUPS      32(DX)(AX*4), Y13
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   Y0, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	VMASKMOVPS   Y1, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   Y2, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	VMASKMOVPS   Y3, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   Y4, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	VMASKMOVPS   Y5, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   Y6, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	VMASKMOVPS   Y7, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y8, Y8
+	VMASKMOVPS   Y8, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y9, Y9
+	VMASKMOVPS   Y9, Y13, 32(R11)
+	ADDQ         R12, R11
+	VMASKMOVPS   (R11), Y12, Y14
+	VADDPS       Y14, Y10, Y10
+	VMASKMOVPS   Y10, Y12, (R11)
+	VMASKMOVPS   32(R11), Y13, Y15
+	VADDPS       Y15, Y11, Y11
+	VMASKMOVPS   Y11, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+gemm6x16AVX2_store:
+	MOVQ       cols+64(FP), AX
+	NEGQ       AX
+	LEAQ       columnMasks<>+64(SB), DX
+	VMOVUPS    (DX)(AX*4), Y12
+	VMOVUPS    32(DX)(AX*4), Y13
+	VMASKMOVPS Y0, Y12, (R11)
+	VMASKMOVPS Y1, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y2, Y12, (R11)
+	VMASKMOVPS Y3, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y4, Y12, (R11)
+	VMASKMOVPS Y5, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y6, Y12, (R11)
+	VMASKMOVPS Y7, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y8, Y12, (R11)
+	VMASKMOVPS Y9, Y13, 32(R11)
+	ADDQ       R12, R11
+	VMASKMOVPS Y10, Y12, (R11)
+	VMASKMOVPS Y11, Y13, 32(R11)
+	VZEROUPPER
+	RET
+
+// func dots1AVX512(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·dots1AVX512(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	XORQ    DI, DI
+	SUBQ    $0x10, CX
+	JL      dots1AVX512_tail
+
+dots1AVX512_loop:
+	VMOVUPS     (AX)(DI*1), Z28
+	VMOVUPS     (R8)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z0
+	VMOVUPS     (R9)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z1
+	VMOVUPS     (R10)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z2
+	VMOVUPS     (R11)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z3
+	ADDQ        $0x40, DI
+	SUBQ        $0x10, CX
+	JGE         dots1AVX512_loop
+
+dots1AVX512_tail:
+	ADDQ        $0x10, CX
+	JZ          dots1AVX512_sum
+	MOVQ        $-1, R12
+	BZHIQ       CX, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (AX)(DI*1), K1, Z28
+	VMOVUPS.Z   (R8)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z0
+	VMOVUPS.Z   (R9)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z1
+	VMOVUPS.Z   (R10)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z2
+	VMOVUPS.Z   (R11)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z3
+
+dots1AVX512_sum:
+	MOVQ          out+48(FP), R12
+	VEXTRACTF64X4 $0x01, Z0, Y31
+	VADDPS        Y31, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y31
+	VADDPS        Y31, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y31
+	VADDPS        Y31, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y31
+	VADDPS        Y31, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVUPS       X0, (R12)
+	VZEROUPPER
+	RET
+
+// func dots2AVX512(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·dots2AVX512(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	LEAQ    (AX)(R12*1), BX
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VXORPS  X6, X6, X6
+	VXORPS  X7, X7, X7
+	XORQ    DI, DI
+	SUBQ    $0x10, CX
+	JL      dots2AVX512_tail
+
+dots2AVX512_loop:
+	VMOVUPS     (AX)(DI*1), Z28
+	VMOVUPS     (BX)(DI*1), Z29
+	VMOVUPS     (R8)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VMOVUPS     (R9)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VMOVUPS     (R10)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VMOVUPS     (R11)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+	ADDQ        $0x40, DI
+	SUBQ        $0x10, CX
+	JGE         dots2AVX512_loop
+
+dots2AVX512_tail:
+	ADDQ        $0x10, CX
+	JZ          dots2AVX512_sum
+	MOVQ        $-1, R12
+	BZHIQ       CX, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (AX)(DI*1), K1, Z28
+	VMOVUPS.Z   (BX)(DI*1), K1, Z29
+	VMOVUPS.Z   (R8)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VMOVUPS.Z   (R9)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VMOVUPS.Z   (R10)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VMOVUPS.Z   (R11)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+
+dots2AVX512_sum:
+	MOVQ          out+48(FP), R12
+	VEXTRACTF64X4 $0x01, Z0, Y31
+	VADDPS        Y31, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y31
+	VADDPS        Y31, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y31
+	VADDPS        Y31, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y31
+	VADDPS        Y31, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVUPS       X0, (R12)
+	VEXTRACTF64X4 $0x01, Z4, Y31
+	VADDPS        Y31, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y31
+	VADDPS        Y31, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y31
+	VADDPS        Y31, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y31
+	VADDPS        Y31, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMOVUPS       X4, 16(R12)
+	VZEROUPPER
+	RET
+
+// func dots3AVX512(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·dots3AVX512(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	LEAQ    (AX)(R12*1), BX
+	LEAQ    (BX)(R12*1), DX
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VXORPS  X6, X6, X6
+	VXORPS  X7, X7, X7
+	VXORPS  X8, X8, X8
+	VXORPS  X9, X9, X9
+	VXORPS  X10, X10, X10
+	VXORPS  X11, X11, X11
+	XORQ    DI, DI
+	SUBQ    $0x10, CX
+	JL      dots3AVX512_tail
+
+dots3AVX512_loop:
+	VMOVUPS     (AX)(DI*1), Z28
+	VMOVUPS     (BX)(DI*1), Z29
+	VMOVUPS     (DX)(DI*1), Z30
+	VMOVUPS     (R8)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VFMADD231PS Z26, Z30, Z8
+	VMOVUPS     (R9)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VFMADD231PS Z27, Z30, Z9
+	VMOVUPS     (R10)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VFMADD231PS Z26, Z30, Z10
+	VMOVUPS     (R11)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+	VFMADD231PS Z27, Z30, Z11
+	ADDQ        $0x40, DI
+	SUBQ        $0x10, CX
+	JGE         dots3AVX512_loop
+
+dots3AVX512_tail:
+	ADDQ        $0x10, CX
+	JZ          dots3AVX512_sum
+	MOVQ        $-1, R12
+	BZHIQ       CX, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (AX)(DI*1), K1, Z28
+	VMOVUPS.Z   (BX)(DI*1), K1, Z29
+	VMOVUPS.Z   (DX)(DI*1), K1, Z30
+	VMOVUPS.Z   (R8)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VFMADD231PS Z26, Z30, Z8
+	VMOVUPS.Z   (R9)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VFMADD231PS Z27, Z30, Z9
+	VMOVUPS.Z   (R10)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VFMADD231PS Z26, Z30, Z10
+	VMOVUPS.Z   (R11)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+	VFMADD231PS Z27, Z30, Z11
+
+dots3AVX512_sum:
+	MOVQ          out+48(FP), R12
+	VEXTRACTF64X4 $0x01, Z0, Y31
+	VADDPS        Y31, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y31
+	VADDPS        Y31, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y31
+	VADDPS        Y31, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y31
+	VADDPS        Y31, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVUPS       X0, (R12)
+	VEXTRACTF64X4 $0x01, Z4, Y31
+	VADDPS        Y31, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y31
+	VADDPS        Y31, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y31
+	VADDPS        Y31, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y31
+	VADDPS        Y31, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMOVUPS       X4, 16(R12)
+	VEXTRACTF64X4 $0x01, Z8, Y31
+	VADDPS        Y31, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y31
+	VADDPS        Y31, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y31
+	VADDPS        Y31, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y31
+	VADDPS        Y31, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMOVUPS       X8, 32(R12)
+	VZEROUPPER
+	RET
+
+// func dots4AVX512(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·dots4AVX512(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	LEAQ    (AX)(R12*1), BX
+	LEAQ    (BX)(R12*1), DX
+	LEAQ    (DX)(R12*1), SI
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VXORPS  X6, X6, X6
+	VXORPS  X7, X7, X7
+	VXORPS  X8, X8, X8
+	VXORPS  X9, X9, X9
+	VXORPS  X10, X10, X10
+	VXORPS  X11, X11, X11
+	VXORPS  X12, X12, X12
+	VXORPS  X13, X13, X13
+	VXORPS  X14, X14, X14
+	VXORPS  X15, X15, X15
+	XORQ    DI, DI
+	SUBQ    $0x10, CX
+	JL      dots4AVX512_tail
+
+dots4AVX512_loop:
+	VMOVUPS     (AX)(DI*1), Z28
+	VMOVUPS     (BX)(DI*1), Z29
+	VMOVUPS     (DX)(DI*1), Z30
+	VMOVUPS     (SI)(DI*1), Z31
+	VMOVUPS     (R8)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VFMADD231PS Z26, Z30, Z8
+	VFMADD231PS Z26, Z31, Z12
+	VMOVUPS     (R9)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VFMADD231PS Z27, Z30, Z9
+	VFMADD231PS Z27, Z31, Z13
+	VMOVUPS     (R10)(DI*1), Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VFMADD231PS Z26, Z30, Z10
+	VFMADD231PS Z26, Z31, Z14
+	VMOVUPS     (R11)(DI*1), Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+	VFMADD231PS Z27, Z30, Z11
+	VFMADD231PS Z27, Z31, Z15
+	ADDQ        $0x40, DI
+	SUBQ        $0x10, CX
+	JGE         dots4AVX512_loop
+
+dots4AVX512_tail:
+	ADDQ        $0x10, CX
+	JZ          dots4AVX512_sum
+	MOVQ        $-1, R12
+	BZHIQ       CX, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (AX)(DI*1), K1, Z28
+	VMOVUPS.Z   (BX)(DI*1), K1, Z29
+	VMOVUPS.Z   (DX)(DI*1), K1, Z30
+	VMOVUPS.Z   (SI)(DI*1), K1, Z31
+	VMOVUPS.Z   (R8)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z0
+	VFMADD231PS Z26, Z29, Z4
+	VFMADD231PS Z26, Z30, Z8
+	VFMADD231PS Z26, Z31, Z12
+	VMOVUPS.Z   (R9)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z1
+	VFMADD231PS Z27, Z29, Z5
+	VFMADD231PS Z27, Z30, Z9
+	VFMADD231PS Z27, Z31, Z13
+	VMOVUPS.Z   (R10)(DI*1), K1, Z26
+	VFMADD231PS Z26, Z28, Z2
+	VFMADD231PS Z26, Z29, Z6
+	VFMADD231PS Z26, Z30, Z10
+	VFMADD231PS Z26, Z31, Z14
+	VMOVUPS.Z   (R11)(DI*1), K1, Z27
+	VFMADD231PS Z27, Z28, Z3
+	VFMADD231PS Z27, Z29, Z7
+	VFMADD231PS Z27, Z30, Z11
+	VFMADD231PS Z27, Z31, Z15
+
+dots4AVX512_sum:
+	MOVQ          out+48(FP), R12
+	VEXTRACTF64X4 $0x01, Z0, Y31
+	VADDPS        Y31, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y31
+	VADDPS        Y31, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y31
+	VADDPS        Y31, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y31
+	VADDPS        Y31, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVUPS       X0, (R12)
+	VEXTRACTF64X4 $0x01, Z4, Y31
+	VADDPS        Y31, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y31
+	VADDPS        Y31, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y31
+	VADDPS        Y31, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y31
+	VADDPS        Y31, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMOVUPS       X4, 16(R12)
+	VEXTRACTF64X4 $0x01, Z8, Y31
+	VADDPS        Y31, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y31
+	VADDPS        Y31, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y31
+	VADDPS        Y31, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y31
+	VADDPS        Y31, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMOVUPS       X8, 32(R12)
+	VEXTRACTF64X4 $0x01, Z12, Y31
+	VADDPS        Y31, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y31
+	VADDPS        Y31, Y13, Y13
+	VEXTRACTF64X4 $0x01, Z14, Y31
+	VADDPS        Y31, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y31
+	VADDPS        Y31, Y15, Y15
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMOVUPS       X12, 48(R12)
+	VZEROUPPER
+	RET
+
+// func dots1AVX2(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·dots1AVX2(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	XORQ    DI, DI
+	SUBQ    $0x08, CX
+	JL      dots1AVX2_tail
+
+dots1AVX2_loop:
+	VMOVUPS     (AX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y3
+	ADDQ        $0x20, DI
+	SUBQ        $0x08, CX
+	JGE         dots1AVX2_loop
+
+dots1AVX2_tail:
+	ADDQ        $0x08, CX
+	JZ          dots1AVX2_sum
+	NEGQ        CX
+	LEAQ        columnMasks<>+64(SB), R12
+	VMOVUPS     (R12)(CX*4), Y13
+	VMASKMOVPS  (AX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y3
+
+dots1AVX2_sum:
+	MOVQ         out+48(FP), R12
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVUPS      X0, (R12)
+	VZEROUPPER
+	RET
+
+// func dots2AVX2(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·dots2AVX2(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	LEAQ    (AX)(R12*1), BX
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VXORPS  X6, X6, X6
+	VXORPS  X7, X7, X7
+	XORQ    DI, DI
+	SUBQ    $0x08, CX
+	JL      dots2AVX2_tail
+
+dots2AVX2_loop:
+	VMOVUPS     (AX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y3
+	VMOVUPS     (BX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y4
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y5
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y6
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y7
+	ADDQ        $0x20, DI
+	SUBQ        $0x08, CX
+	JGE         dots2AVX2_loop
+
+dots2AVX2_tail:
+	ADDQ        $0x08, CX
+	JZ          dots2AVX2_sum
+	NEGQ        CX
+	LEAQ        columnMasks<>+64(SB), R12
+	VMOVUPS     (R12)(CX*4), Y13
+	VMASKMOVPS  (AX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y3
+	VMASKMOVPS  (BX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y4
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y5
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y6
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y7
+
+dots2AVX2_sum:
+	MOVQ         out+48(FP), R12
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVUPS      X0, (R12)
+	VHADDPS      Y5, Y4, Y4
+	VHADDPS      Y7, Y6, Y6
+	VHADDPS      Y6, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VMOVUPS      X4, 16(R12)
+	VZEROUPPER
+	RET
+
+// func dots3AVX2(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64, out *[16]float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·dots3AVX2(SB), NOSPLIT, $0-56
+	MOVQ    k+0(FP), CX
+	MOVQ    x+8(FP), AX
+	MOVQ    ldx+16(FP), R12
+	LEAQ    (AX)(R12*1), BX
+	LEAQ    (BX)(R12*1), DX
+	MOVQ    w+24(FP), R8
+	MOVQ    ldw+32(FP), R12
+	MOVQ    cols+40(FP), R13
+	XORQ    DI, DI
+	CMPQ    R13, $0x01
+	CMOVQLE DI, R12
+	LEAQ    (R8)(R12*1), R9
+	CMPQ    R13, $0x02
+	CMOVQLE DI, R12
+	LEAQ    (R9)(R12*1), R10
+	CMPQ    R13, $0x03
+	CMOVQLE DI, R12
+	LEAQ    (R10)(R12*1), R11
+	VXORPS  X0, X0, X0
+	VXORPS  X1, X1, X1
+	VXORPS  X2, X2, X2
+	VXORPS  X3, X3, X3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VXORPS  X6, X6, X6
+	VXORPS  X7, X7, X7
+	VXORPS  X8, X8, X8
+	VXORPS  X9, X9, X9
+	VXORPS  X10, X10, X10
+	VXORPS  X11, X11, X11
+	XORQ    DI, DI
+	SUBQ    $0x08, CX
+	JL      dots3AVX2_tail
+
+dots3AVX2_loop:
+	VMOVUPS     (AX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y3
+	VMOVUPS     (BX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y4
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y5
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y6
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y7
+	VMOVUPS     (DX)(DI*1), Y15
+	VMOVUPS     (R8)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y8
+	VMOVUPS     (R9)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y9
+	VMOVUPS     (R10)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y10
+	VMOVUPS     (R11)(DI*1), Y14
+	VFMADD231PS Y14, Y15, Y11
+	ADDQ        $0x20, DI
+	SUBQ        $0x08, CX
+	JGE         dots3AVX2_loop
+
+dots3AVX2_tail:
+	ADDQ        $0x08, CX
+	JZ          dots3AVX2_sum
+	NEGQ        CX
+	LEAQ        columnMasks<>+64(SB), R12
+	VMOVUPS     (R12)(CX*4), Y13
+	VMASKMOVPS  (AX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y0
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y1
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y2
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y3
+	VMASKMOVPS  (BX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y4
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y5
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y6
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y7
+	VMASKMOVPS  (DX)(DI*1), Y13, Y15
+	VMASKMOVPS  (R8)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y8
+	VMASKMOVPS  (R9)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y9
+	VMASKMOVPS  (R10)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y10
+	VMASKMOVPS  (R11)(DI*1), Y13, Y14
+	VFMADD231PS Y14, Y15, Y11
+
+dots3AVX2_sum:
+	MOVQ         out+48(FP), R12
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVUPS      X0, (R12)
+	VHADDPS      Y5, Y4, Y4
+	VHADDPS      Y7, Y6, Y6
+	VHADDPS      Y6, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VMOVUPS      X4, 16(R12)
+	VHADDPS      Y9, Y8, Y8
+	VHADDPS      Y11, Y10, Y10
+	VHADDPS      Y10, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VADDPS       X9, X8, X8
+	VMOVUPS      X8, 32(R12)
+	VZEROUPPER
+	RET
+
+// func copy16AVX512(kc int64, src *float32, lds int64, cols int64, dst *float32, ldd int64)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·copy16AVX512(SB), NOSPLIT, $0-48
+	MOVQ  kc+0(FP), CX
+	MOVQ  src+8(FP), SI
+	MOVQ  lds+16(FP), DX
+	MOVQ  dst+32(FP), DI
+	MOVQ  ldd+40(FP), R8
+	MOVQ  cols+24(FP), AX
+	MOVQ  $-1, BX
+	BZHIQ AX, BX, BX
+	KMOVW BX, K1
+
+copy16_loop:
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS   Z0, (DI)
+	ADDQ      DX, SI
+	ADDQ      R8, DI
+	DECQ      CX
+	JNZ       copy16_loop
+	VZEROUPPER
+	RET
+
+// func transpose16AVX512(kc int64, src *float32, lds int64, rows int64, dst *float32, ldd int64)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·transpose16AVX512(SB), NOSPLIT, $0-48
+	MOVQ  kc+0(FP), CX
+	MOVQ  src+8(FP), SI
+	MOVQ  lds+16(FP), DX
+	MOVQ  dst+32(FP), DI
+	MOVQ  ldd+40(FP), R8
+	MOVQ  rows+24(FP), R9
+	MOVQ  $-1, AX
+	KMOVW AX, K1
+	SUBQ  $0x10, CX
+	JL    transpose16_tail
+
+transpose16_loop:
+	MOVQ       SI, R10
+	MOVQ       DX, R11
+	XORQ       R12, R12
+	VMOVUPS    (R10), Z0
+	CMPQ       R9, $0x01
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z1
+	CMPQ       R9, $0x02
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z2
+	CMPQ       R9, $0x03
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z3
+	CMPQ       R9, $0x04
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z4
+	CMPQ       R9, $0x05
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z5
+	CMPQ       R9, $0x06
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z6
+	CMPQ       R9, $0x07
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z7
+	CMPQ       R9, $0x08
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z8
+	CMPQ       R9, $0x09
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z9
+	CMPQ       R9, $0x0a
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z10
+	CMPQ       R9, $0x0b
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z11
+	CMPQ       R9, $0x0c
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z12
+	CMPQ       R9, $0x0d
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z13
+	CMPQ       R9, $0x0e
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z14
+	CMPQ       R9, $0x0f
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS    (R10), Z15
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z20
+	VSHUFF32X4 $0x88, Z12, Z8, Z24
+	VSHUFF32X4 $0xdd, Z12, Z8, Z28
+	VSHUFF32X4 $0x88, Z5, Z1, Z17
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z25
+	VSHUFF32X4 $0xdd, Z13, Z9, Z29
+	VSHUFF32X4 $0x88, Z6, Z2, Z18
+	VSHUFF32X4 $0xdd, Z6, Z2, Z22
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z30
+	VSHUFF32X4 $0x88, Z7, Z3, Z19
+	VSHUFF32X4 $0xdd, Z7, Z3, Z23
+	VSHUFF32X4 $0x88, Z15, Z11, Z27
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z24, Z16, Z0
+	VSHUFF32X4 $0xdd, Z24, Z16, Z8
+	VSHUFF32X4 $0x88, Z28, Z20, Z4
+	VSHUFF32X4 $0xdd, Z28, Z20, Z12
+	VSHUFF32X4 $0x88, Z25, Z17, Z1
+	VSHUFF32X4 $0xdd, Z25, Z17, Z9
+	VSHUFF32X4 $0x88, Z29, Z21, Z5
+	VSHUFF32X4 $0xdd, Z29, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z18, Z2
+	VSHUFF32X4 $0xdd, Z26, Z18, Z10
+	VSHUFF32X4 $0x88, Z30, Z22, Z6
+	VSHUFF32X4 $0xdd, Z30, Z22, Z14
+	VSHUFF32X4 $0x88, Z27, Z19, Z3
+	VSHUFF32X4 $0xdd, Z27, Z19, Z11
+	VSHUFF32X4 $0x88, Z31, Z23, Z7
+	VSHUFF32X4 $0xdd, Z31, Z23, Z15
+	VMOVUPS    Z0, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z1, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z2, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z3, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z4, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z5, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z6, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z7, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z8, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z9, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z10, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z11, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z12, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z13, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z14, (DI)
+	ADDQ       R8, DI
+	VMOVUPS    Z15, (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x40, SI
+	SUBQ       $0x10, CX
+	JGE        transpose16_loop
+
+transpose16_tail:
+	ADDQ       $0x10, CX
+	JZ         transpose16_done
+	MOVQ       $-1, AX
+	BZHIQ      CX, AX, AX
+	KMOVW      AX, K1
+	MOVQ       SI, R10
+	MOVQ       DX, R11
+	XORQ       R12, R12
+	VMOVUPS.Z  (R10), K1, Z0
+	CMPQ       R9, $0x01
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z1
+	CMPQ       R9, $0x02
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z2
+	CMPQ       R9, $0x03
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z3
+	CMPQ       R9, $0x04
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z4
+	CMPQ       R9, $0x05
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z5
+	CMPQ       R9, $0x06
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z6
+	CMPQ       R9, $0x07
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z7
+	CMPQ       R9, $0x08
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z8
+	CMPQ       R9, $0x09
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z9
+	CMPQ       R9, $0x0a
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z10
+	CMPQ       R9, $0x0b
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z11
+	CMPQ       R9, $0x0c
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z12
+	CMPQ       R9, $0x0d
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z13
+	CMPQ       R9, $0x0e
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z14
+	CMPQ       R9, $0x0f
+	CMOVQLE    R12, R11
+	ADDQ       R11, R10
+	VMOVUPS.Z  (R10), K1, Z15
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z20
+	VSHUFF32X4 $0x88, Z12, Z8, Z24
+	VSHUFF32X4 $0xdd, Z12, Z8, Z28
+	VSHUFF32X4 $0x88, Z5, Z1, Z17
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z25
+	VSHUFF32X4 $0xdd, Z13, Z9, Z29
+	VSHUFF32X4 $0x88, Z6, Z2, Z18
+	VSHUFF32X4 $0xdd, Z6, Z2, Z22
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z30
+	VSHUFF32X4 $0x88, Z7, Z3, Z19
+	VSHUFF32X4 $0xdd, Z7, Z3, Z23
+	VSHUFF32X4 $0x88, Z15, Z11, Z27
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z24, Z16, Z0
+	VSHUFF32X4 $0xdd, Z24, Z16, Z8
+	VSHUFF32X4 $0x88, Z28, Z20, Z4
+	VSHUFF32X4 $0xdd, Z28, Z20, Z12
+	VSHUFF32X4 $0x88, Z25, Z17, Z1
+	VSHUFF32X4 $0xdd, Z25, Z17, Z9
+	VSHUFF32X4 $0x88, Z29, Z21, Z5
+	VSHUFF32X4 $0xdd, Z29, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z18, Z2
+	VSHUFF32X4 $0xdd, Z26, Z18, Z10
+	VSHUFF32X4 $0x88, Z30, Z22, Z6
+	VSHUFF32X4 $0xdd, Z30, Z22, Z14
+	VSHUFF32X4 $0x88, Z27, Z19, Z3
+	VSHUFF32X4 $0xdd, Z27, Z19, Z11
+	VSHUFF32X4 $0x88, Z31, Z23, Z7
+	VSHUFF32X4 $0xdd, Z31, Z23, Z15
+	VMOVUPS    Z0, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z1, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z2, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z3, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z4, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z5, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z6, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z7, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z8, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z9, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z10, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z11, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z12, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z13, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+	VMOVUPS    Z14, (DI)
+	ADDQ       R8, DI
+	DECQ       CX
+	JZ         transpose16_done
+
+transpose16_done:
+	VZEROUPPER
+	RET
+
+// func transpose8AVX2(blocks int64, src *float32, lds int64, dst *float32, ldd int64)
+// Requires: AVX
+TEXT ·transpose8AVX2(SB), NOSPLIT, $0-40
+	MOVQ blocks+0(FP), CX
+	MOVQ src+8(FP), SI
+	MOVQ lds+16(FP), DX
+	MOVQ dst+24(FP), DI
+	MOVQ ldd+32(FP), R8
+
+transpose8_loop:
+	MOVQ       SI, R10
+	VMOVUPS    (R10), Y0
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y1
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y2
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y3
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y4
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y5
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y6
+	ADDQ       DX, R10
+	VMOVUPS    (R10), Y7
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y9
+	VUNPCKLPS  Y3, Y2, Y10
+	VUNPCKHPS  Y3, Y2, Y11
+	VUNPCKLPS  Y5, Y4, Y12
+	VUNPCKHPS  Y5, Y4, Y13
+	VUNPCKLPS  Y7, Y6, Y14
+	VUNPCKHPS  Y7, Y6, Y15
+	VUNPCKLPD  Y10, Y8, Y0
+	VUNPCKHPD  Y10, Y8, Y1
+	VUNPCKLPD  Y11, Y9, Y2
+	VUNPCKHPD  Y11, Y9, Y3
+	VUNPCKLPD  Y14, Y12, Y4
+	VUNPCKHPD  Y14, Y12, Y5
+	VUNPCKLPD  Y15, Y13, Y6
+	VUNPCKHPD  Y15, Y13, Y7
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VMOVUPS    Y8, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x20, Y5, Y1, Y9
+	VMOVUPS    Y9, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x20, Y6, Y2, Y10
+	VMOVUPS    Y10, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x20, Y7, Y3, Y11
+	VMOVUPS    Y11, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x31, Y4, Y0, Y8
+	VMOVUPS    Y8, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x31, Y5, Y1, Y9
+	VMOVUPS    Y9, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x31, Y6, Y2, Y10
+	VMOVUPS    Y10, (DI)
+	ADDQ       R8, DI
+	VPERM2F128 $0x31, Y7, Y3, Y11
+	VMOVUPS    Y11, (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x20, SI
+	DECQ       CX
+	JNZ        transpose8_loop
+	VZEROUPPER
+	RET

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -11,6 +13,48 @@ func init() { register("gemm", gemm) }
 func gemm() {
 	peak("peakAVX512", zmm[:16])
 	peak("peakAVX2", ymm[:12])
+	for rows := 1; rows <= 14; rows++ {
+		microkernel{avx512, rows, 1}.emit()
+		microkernel{avx512, rows, 2}.emit()
+	}
+	for rows := 1; rows <= 9; rows++ {
+		microkernel{avx512, rows, 3}.emit()
+	}
+	maskTable()
+	for rows := 1; rows <= 6; rows++ {
+		microkernel{avx2, rows, 2}.emit()
+	}
+	for rows := 1; rows <= 4; rows++ {
+		dots(avx512, rows)
+	}
+	for rows := 1; rows <= 3; rows++ { // four take all 16 registers
+		dots(avx2, rows)
+	}
+	copyColumns()
+	transposeAVX512()
+	transposeAVX2()
+}
+
+// isa is a vector instruction set.
+type isa struct {
+	name string
+	regs []reg.VecPhysical
+	lane int // floats in a register
+}
+
+var (
+	avx512 = isa{"AVX512", zmm, 16}
+	avx2   = isa{"AVX2", ymm, 8}
+)
+
+func (s isa) bytes() int { return 4 * s.lane }
+
+func zero(v reg.VecPhysical) {
+	if v.ID() < zmm[16].ID() {
+		VXORPS(v.AsX(), v.AsX(), v.AsX())
+	} else {
+		VPXORD(v, v, v)
+	}
 }
 
 // peak emits a loop of independent multiply-adds that touches no memory: the ceiling of every product.
@@ -20,7 +64,7 @@ func peak(name string, acc []reg.VecPhysical) {
 	n := reg.RCX
 	Load(Param("loops"), n)
 	for _, v := range acc {
-		VXORPS(v.AsX(), v.AsX(), v.AsX())
+		zero(v)
 	}
 	Label(name + "_loop")
 	for _, v := range acc {
@@ -30,4 +74,187 @@ func peak(name string, acc []reg.VecPhysical) {
 	JNZ(LabelRef(name + "_loop"))
 	VZEROUPPER()
 	RET()
+}
+
+// microkernel emits gemm<rows>x<columns>: C[rows, cols] (+)= A[rows, kc] B[kc, cols] for cols up to the columns
+// of vecs registers. Element (i, k) of A is at a + i*ars + k*acs, row k of B at b + k*ldb, row i of C at
+// c + i*ldc, all strides in bytes. Each element of C is one chain of multiply-adds in the order of k, so its
+// bits do not depend on rows or vecs.
+type microkernel struct {
+	isa
+	rows, vecs int
+}
+
+// General registers of a microkernel. A pointer of aPtr serves three rows, by the index ars.
+var (
+	kcReg, bReg, arsReg, acsReg = reg.RCX, reg.RBX, reg.RSI, reg.RDI
+	aPtr                        = []reg.GPPhysical{reg.RAX, reg.RDX, reg.R8, reg.R9, reg.R10}
+	cReg, ldcReg, ldbReg        = reg.R11, reg.R12, reg.R13
+)
+
+// The vector registers: accumulators from 0, then the row of B, then two for broadcast elements of A.
+func (m microkernel) acc(row, v int) reg.VecPhysical { return m.regs[row*m.vecs+v] }
+func (m microkernel) b(v int) reg.VecPhysical        { return m.regs[len(m.regs)-2-m.vecs+v] }
+func (m microkernel) bcast(row int) reg.VecPhysical  { return m.regs[len(m.regs)-2+row%2] }
+
+func (m microkernel) emit() {
+	name := fmt.Sprintf("gemm%dx%d%s", m.rows, m.vecs*m.lane, m.name)
+	TEXT(name, NOSPLIT, "func(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)")
+	Pragma("noescape")
+	m.arguments()
+	for row := range m.rows {
+		for v := range m.vecs {
+			zero(m.acc(row, v))
+		}
+	}
+	m.columnMasks()
+	Label(name + "_loop")
+	m.step()
+	DECQ(kcReg)
+	JNZ(LabelRef(name + "_loop"))
+	m.store(name)
+}
+
+func (m microkernel) arguments() {
+	t := reg.R13
+	Load(Param("kc"), kcReg)
+	Load(Param("a"), aPtr[0])
+	Load(Param("ars"), arsReg)
+	Load(Param("acs"), acsReg)
+	Load(Param("b"), bReg)
+	Load(Param("c"), cReg)
+	Load(Param("ldc"), ldcReg)
+	LEAQ(Mem{Base: arsReg, Index: arsReg, Scale: 2}, t)
+	for i := 1; i < m.pointers(); i++ {
+		LEAQ(Mem{Base: aPtr[i-1], Index: t, Scale: 1}, aPtr[i])
+	}
+	MOVQ(cReg, t)
+	for row := range m.rows {
+		for line := 0; line < m.vecs*m.bytes(); line += 64 {
+			PREFETCHT0(Mem{Base: t, Disp: line})
+		}
+		if row < m.rows-1 {
+			ADDQ(ldcReg, t)
+		}
+	}
+	Load(Param("ldb"), ldbReg)
+}
+
+func (m microkernel) pointers() int { return (m.rows + 2) / 3 }
+
+// step does one k.
+func (m microkernel) step() {
+	for v := range m.vecs {
+		src := Mem{Base: bReg, Disp: v * m.bytes()}
+		if m.name == avx512.name {
+			VMOVUPS_Z(src, kmask[v], m.b(v))
+		} else {
+			VMOVUPS(src, m.b(v))
+		}
+	}
+	ADDQ(ldbReg, bReg)
+	for row := range m.rows {
+		a := Mem{Base: aPtr[row/3]}
+		if row%3 > 0 {
+			a.Index, a.Scale = arsReg, uint8(row%3)
+		}
+		VBROADCASTSS(a, m.bcast(row))
+		for v := range m.vecs {
+			VFMADD231PS(m.b(v), m.bcast(row), m.acc(row, v))
+		}
+	}
+	for i := range m.pointers() {
+		ADDQ(acsReg, aPtr[i])
+	}
+}
+
+// store writes the accumulators to C, or adds them.
+func (m microkernel) store(name string) {
+	flag := reg.RAX
+	Load(Param("acc"), flag)
+	TESTQ(flag, flag)
+	JZ(LabelRef(name + "_store"))
+	if m.name == avx2.name {
+		m.maskRegisters()
+	}
+	for _, add := range []bool{true, false} {
+		if !add {
+			Label(name + "_store")
+			if m.name == avx2.name {
+				m.maskRegisters()
+			}
+		}
+		for row := range m.rows {
+			for v := range m.vecs {
+				m.storeVector(m.acc(row, v), Mem{Base: cReg, Disp: v * m.bytes()}, v, add)
+			}
+			if row < m.rows-1 {
+				ADDQ(ldcReg, cReg)
+			}
+		}
+		VZEROUPPER()
+		RET()
+	}
+}
+
+func (m microkernel) storeVector(acc reg.VecPhysical, dst Mem, v int, add bool) {
+	old := m.bcast(v)
+	if m.name == avx512.name {
+		if add {
+			VMOVUPS_Z(dst, kmask[v], old)
+			VADDPS(old, acc, acc)
+		}
+		VMOVUPS(acc, kmask[v], dst)
+		return
+	}
+	if add {
+		VMASKMOVPS(dst, m.b(v), old)
+		VADDPS(old, acc, acc)
+	}
+	VMASKMOVPS(acc, m.b(v), dst)
+}
+
+var kmask = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3}
+
+// columnMasks sets a mask register for each vector of a row from the number of columns (AVX-512 only: on AVX2
+// rows of B are always whole, because they are packed).
+func (m microkernel) columnMasks() {
+	if m.name != avx512.name {
+		return
+	}
+	n, bits := reg.R14, reg.R15
+	Load(Param("cols"), n)
+	MOVQ(I32(-1), bits)
+	BZHIQ(n, bits, bits)
+	for v := range m.vecs {
+		KMOVW(bits.As32(), kmask[v])
+		if v < m.vecs-1 {
+			SHRQ(Imm(16), bits)
+		}
+	}
+}
+
+var masks Mem
+
+// maskTable holds 16 ones and 16 zeros: read from column 16-n on, they are the mask of the first n columns.
+func maskTable() {
+	masks = GLOBL("columnMasks", RODATA|NOPTR)
+	for i := range 32 {
+		bits := uint32(0)
+		if i < 16 {
+			bits = 0xffffffff
+		}
+		DATA(4*i, U32(bits))
+	}
+}
+
+// maskRegisters loads the AVX2 column masks into the registers of B.
+func (m microkernel) maskRegisters() {
+	n, table := reg.RAX, reg.RDX
+	Load(Param("cols"), n)
+	NEGQ(n)
+	LEAQ(masks.Offset(64), table)
+	for v := range m.vecs {
+		VMOVUPS(Mem{Base: table, Index: n, Scale: 4, Disp: v * m.bytes()}, m.b(v))
+	}
 }
