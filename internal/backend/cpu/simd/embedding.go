@@ -1,0 +1,73 @@
+package simd
+
+import "math"
+
+// Embedding copies row ids[t] of table to row t of y[len(ids),h].
+func Embedding(y, table []float32, ids []int32, h int) {
+	for t, id := range ids {
+		copy(y[t*h:][:h], rowOf(table, id, h))
+	}
+}
+
+// EmbeddingGrad computes columns [c0, c1) of dtable[vocab,h]: row v is the sum of the rows dy[t] with ids[t] == v,
+// in the order of t; the row of pad (-1: none) stays zero.
+func EmbeddingGrad(dtable, dy []float32, ids []int32, pad int32, h, c0, c1 int) {
+	for at := 0; at+h <= len(dtable); at += h {
+		clear(dtable[at+c0 : at+c1])
+	}
+	add := vec().add
+	for t, id := range ids {
+		if id != pad {
+			sum := rowOf(dtable, id, h)[c0:c1]
+			add(sum, sum, dy[t*h+c0:t*h+c1])
+		}
+	}
+}
+
+// RopeTable fills cos and sin [positions, headDim/2] of the angles (first+i) * theta^(-2j/headDim).
+func RopeTable(cos, sin []float32, first int, theta float64, headDim int) {
+	half := headDim / 2
+	for i := range cos {
+		s, c := math.Sincos(float64(first+i/half) * math.Pow(theta, -2*float64(i%half)/float64(headDim)))
+		cos[i], sin[i] = float32(c), float32(s)
+	}
+}
+
+// RopeHeads says how a row of a rotation is laid out: Rotated heads of HeadDim elements, then Copied elements.
+type RopeHeads struct{ Rotated, HeadDim, Copied int }
+
+// Rope rotates the heads of the rows of x by the angles of their positions (rotate-half; Su et al., arXiv
+// 2104.09864), or back with inverse. The rows follow each other in one row of a batch; the first has position
+// first, and a change of docs starts again at 0. cos and sin have a row for each position. y may be x.
+func Rope(y, x, cos, sin []float32, docs []int32, first int, l RopeHeads, inverse bool) {
+	ld, half := l.Rotated*l.HeadDim+l.Copied, l.HeadDim/2
+	pos := first
+	for t := range docs {
+		if t > 0 {
+			pos++
+			if docs[t] != docs[t-1] {
+				pos = 0
+			}
+		}
+		c, s := cos[pos*half:][:half], sin[pos*half:][:half]
+		row, out := x[t*ld:][:ld], y[t*ld:][:ld]
+		for h := range l.Rotated {
+			rotate(out[h*l.HeadDim:][:l.HeadDim], row[h*l.HeadDim:][:l.HeadDim], c, s, inverse)
+		}
+		copy(out[l.Rotated*l.HeadDim:], row[l.Rotated*l.HeadDim:])
+	}
+}
+
+// rotate is (a, b) -> (a cos - b sin, b cos + a sin) for the halves of a head, or back.
+func rotate(y, x, cos, sin []float32, inverse bool) {
+	half := len(cos)
+	a, b, ya, yb := x[:half], x[half:2*half], y[:half], y[half:2*half]
+	sin = sin[:half]
+	for i, c := range cos {
+		s, u, v := sin[i], a[i], b[i]
+		if inverse {
+			s = -s
+		}
+		ya[i], yb[i] = u*c-v*s, v*c+u*s
+	}
+}

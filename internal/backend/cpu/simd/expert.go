@@ -1,0 +1,79 @@
+package simd
+
+// ExpertSort orders the assignments index[T*K] of tokens to experts by expert, stably: slot[i] is the row of
+// assignment i, source[row] the assignment of a row, and rows [offsets[e], offsets[e+1]) are those of expert e.
+// The indices must be in [0, len(offsets)-1).
+func ExpertSort(slot, source, offsets, index []int32) {
+	clear(offsets)
+	for _, e := range index {
+		offsets[e+1]++
+	}
+	for e := 1; e < len(offsets); e++ {
+		offsets[e] += offsets[e-1]
+	}
+	// offsets[e] serves as the cursor of expert e and ends where the next one starts.
+	for i, e := range index {
+		slot[i] = offsets[e]
+		source[offsets[e]] = int32(i)
+		offsets[e]++
+	}
+	copy(offsets[1:], offsets)
+	offsets[0] = 0
+}
+
+// Dispatch copies to each row of xs[len(source),h] its token's row of x[T,h], k assignments a token.
+func Dispatch(xs, x []float32, source []int32, k, h int) {
+	for row, i := range source {
+		copy(xs[row*h:][:h], x[int(i)/k*h:][:h])
+	}
+}
+
+// DispatchGrad is dx[t] = sum_k dxs[slot[t,k]] for the len(slot)/k tokens of slot, in the order of k.
+func DispatchGrad(dx, dxs []float32, slot []int32, k, h int) {
+	v := vec()
+	for t := 0; t*k < len(slot); t++ {
+		row, rows := dx[t*h:][:h], slot[t*k:][:k]
+		if k == 1 {
+			copy(row, rowOf(dxs, rows[0], h))
+			continue
+		}
+		v.add(row, rowOf(dxs, rows[0], h), rowOf(dxs, rows[1], h))
+		for _, s := range rows[2:] {
+			v.add(row, row, rowOf(dxs, s, h))
+		}
+	}
+}
+
+// Combine is y[t] = sum_k weights[t,k] ys[slot[t,k]] for the len(slot)/k tokens of slot, in the order of k.
+func Combine(y, ys, weights []float32, slot []int32, k, h int) {
+	v := vec()
+	for t := 0; t*k < len(slot); t++ {
+		row, rows, w := y[t*h:][:h], slot[t*k:][:k], weights[t*k:][:k]
+		if k == 1 {
+			v.scale(row, rowOf(ys, rows[0], h), w[0])
+			continue
+		}
+		v.combine2(row, rowOf(ys, rows[0], h), rowOf(ys, rows[1], h), w[0], w[1])
+		for i, s := range rows[2:] {
+			v.axpy(row, rowOf(ys, s, h), w[i+2])
+		}
+	}
+}
+
+// CombineGrad is dys[slot[t,k]] = weights[t,k] dy[t] and dweights[t,k] = ys[slot[t,k]] . dy[t] for the tokens of
+// slot; the rows of dys that belong to other tokens are not touched. dys or dweights may be nil.
+func CombineGrad(dys, dweights, ys, weights, dy []float32, slot []int32, k, h int) {
+	v := vec()
+	for i, s := range slot {
+		row := dy[i/k*h:][:h]
+		if dweights != nil {
+			dweights[i] = v.dot(rowOf(ys, s, h), row)
+		}
+		if dys != nil {
+			v.scale(rowOf(dys, s, h), row, weights[i])
+		}
+	}
+}
+
+// rowOf is row i of a matrix of h columns.
+func rowOf(x []float32, i int32, h int) []float32 { return x[int(i)*h:][:h] }

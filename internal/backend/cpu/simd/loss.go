@@ -1,0 +1,48 @@
+package simd
+
+import "math"
+
+// IgnoreTarget marks a position that has no target.
+const IgnoreTarget = -100
+
+// CrossEntropy is nll[t] = lse[t] - logits[t,targets[t]], 0 where the target is ignored, and
+// lse[t] = log(sum_v e^logits[t,v]), over the rows of logits[len(targets),vocab].
+func CrossEntropy(nll, lse, logits []float32, targets []int32, vocab int) {
+	k := vec()
+	for t, target := range targets {
+		row := logits[t*vocab:][:vocab]
+		top := k.max(row)
+		if math.IsInf(float64(top), 0) { // e^(x - top) would be NaN; it is one where a logit is +Inf
+			top = 0
+		}
+		z := float64(top) + math.Log(float64(k.expSum(row, top)))
+		lse[t], nll[t] = float32(z), 0
+		if target != IgnoreTarget {
+			nll[t] = float32(z - float64(row[target]))
+		}
+	}
+}
+
+// Sum64 is the sum of x in order, in float64.
+func Sum64(x []float32) float64 {
+	var s float64
+	for _, v := range x {
+		s += float64(v)
+	}
+	return s
+}
+
+// CrossEntropyGrad is dlogits = (softmax(logits) - onehot(target)) * dloss, and zero rows where the target is
+// ignored. dlogits may be logits.
+func CrossEntropyGrad(dlogits, logits, lse []float32, targets []int32, dloss float32, vocab int) {
+	k := vec()
+	for t, target := range targets {
+		row := dlogits[t*vocab:][:vocab]
+		if target == IgnoreTarget {
+			clear(row)
+			continue
+		}
+		k.expScale(row, logits[t*vocab:][:vocab], lse[t], dloss)
+		row[target] -= dloss
+	}
+}

@@ -1,0 +1,178 @@
+package simd
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"testing"
+)
+
+// softmaxRef is the softmax of each row.
+func softmaxRef(x []float64, width int) []float64 {
+	y := make([]float64, len(x))
+	for at := 0; at < len(x); at += width {
+		sum := 0.0
+		for i, v := range x[at:][:width] {
+			y[at+i] = math.Exp(v)
+			sum += y[at+i]
+		}
+		for i := range width {
+			y[at+i] /= sum
+		}
+	}
+	return y
+}
+
+func TestRouterTopK(t *testing.T) {
+	eachLevel(t, func(t *testing.T) {
+		for _, e := range []int{1, 3, 8, 16, 19} {
+			for _, renormalise := range []bool{false, true} {
+				testRouterTopK(t, e, min(e, 3), renormalise)
+			}
+		}
+	})
+}
+
+func testRouterTopK(t *testing.T, e, k int, renormalise bool) {
+	s := newSource(t)
+	const rows = 5
+	logits, probs, weights := s.normal(rows*e, 1), s.junk(rows*e), s.junk(rows*k)
+	copy(logits[e:2*e], make([]float32, e)) // all equal: the lowest experts win
+	index := guarded[int32](t, rows*k)
+	RouterTopK(probs, weights, index, logits, e, k, renormalise)
+	ll := wide(logits)
+	p := softmaxRef(ll, e)
+	near(t, "probs", probs, p, 1e-6)
+	chosen := func() []float64 { // the weights of the experts that index names
+		p, w := softmaxRef(ll, e), []float64(nil)
+		for t := range rows {
+			sum := 1.0
+			if renormalise {
+				sum = 0
+				for _, x := range index[t*k:][:k] {
+					sum += p[t*e+int(x)]
+				}
+			}
+			for _, x := range index[t*k:][:k] {
+				w = append(w, p[t*e+int(x)]/sum)
+			}
+		}
+		return w
+	}
+	for t0 := range rows {
+		order := make([]int, e)
+		for i := range order {
+			order[i] = i
+		}
+		sort.SliceStable(order, func(i, j int) bool { return logits[t0*e+order[i]] > logits[t0*e+order[j]] })
+		for i, x := range index[t0*k:][:k] {
+			if int(x) != order[i] {
+				t.Fatalf("row %d chose %v, want %v", t0, index[t0*k:][:k], order[:k])
+			}
+		}
+	}
+	near(t, "weights", weights, chosen(), 1e-6)
+
+	dprobs, dweights, dlogits := s.normal(rows*e, 1), s.normal(rows*k, 1), s.junk(rows*e)
+	for _, with := range [][2][]float32{{dprobs, dweights}, {nil, dweights}, {dprobs, nil}} {
+		want := numericGrad(ll, func() (sum float64) {
+			if with[0] != nil {
+				sum += inner(softmaxRef(ll, e), wide(dprobs))
+			}
+			if with[1] != nil {
+				sum += inner(chosen(), wide(dweights))
+			}
+			return sum
+		})
+		RouterTopKGrad(dlogits, probs, weights, index, with[0], with[1], e, k, renormalise)
+		for i, w := range want {
+			if math.Abs(float64(dlogits[i])-w) > 2e-6 {
+				t.Fatalf("dlogits[%d] of %d experts = %g, want %g", i, e, dlogits[i], w)
+			}
+		}
+	}
+}
+
+func TestRouterTopKNaN(t *testing.T) {
+	nan := float32(math.NaN())
+	probs, weights, index := make([]float32, 4), make([]float32, 2), make([]int32, 2)
+	RouterTopK(probs, weights, index, []float32{nan, 1, nan, nan}, 4, 2, false)
+	if index[0] == index[1] || index[0] < 0 || index[1] > 3 {
+		t.Errorf("experts %v for logits with NaN: want two that exist", index)
+	}
+}
+
+func TestExperts(t *testing.T) {
+	eachLevel(t, func(t *testing.T) {
+		for _, k := range []int{1, 2, 3} {
+			for _, h := range []int{1, 16, 37} {
+				testExperts(t, 6, k, h, 4)
+			}
+		}
+	})
+}
+
+func testExperts(t *testing.T, rows, k, h, experts int) {
+	s := newSource(t)
+	index, slot, source, offsets := guarded[int32](t, rows*k), guarded[int32](t, rows*k), guarded[int32](t, rows*k), guarded[int32](t, experts+1)
+	for i := range index {
+		index[i] = int32(s.IntN(experts-1) + i%2) // expert 0 or 3 may be empty
+	}
+	ExpertSort(slot, source, offsets, index)
+	if offsets[0] != 0 || int(offsets[experts]) != rows*k || !slices.IsSorted(offsets) {
+		t.Fatalf("offsets %v of %d assignments", offsets, rows*k)
+	}
+	for e := range int32(experts) {
+		last := int32(-1)
+		for _, i := range source[offsets[e]:offsets[e+1]] {
+			if index[i] != e || i <= last {
+				t.Fatalf("expert %d has assignment %d after %d: source %v of %v", e, i, last, source, index)
+			}
+			last = i
+		}
+	}
+	for i, row := range slot {
+		if source[row] != int32(i) {
+			t.Fatalf("slot %v is not the inverse of source %v", slot, source)
+		}
+	}
+
+	x, xs, dx := s.normal(rows*h, 1), s.junk(rows*k*h), s.junk(rows*h)
+	ys, weights, y := s.normal(rows*k*h, 1), s.normal(rows*k, 1), s.junk(rows*h)
+	dys, dweights := s.junk(rows*k*h), s.junk(rows*k)
+	wantXs, wantDx, wantY := make([]float64, rows*k*h), make([]float64, rows*h), make([]float64, rows*h)
+	wantDys, wantDw := make([]float64, rows*k*h), make([]float64, rows*k)
+	for i, row := range slot {
+		for c := range h {
+			at, tok := int(row)*h+c, i/k*h+c
+			wantXs[at] = float64(x[tok])
+			wantDx[tok] += float64(ys[at])
+			wantY[tok] += float64(weights[i]) * float64(ys[at])
+			wantDys[at] = float64(weights[i]) * float64(x[tok])
+			wantDw[i] += float64(ys[at]) * float64(x[tok])
+		}
+	}
+	Dispatch(xs, x, source, k, h)
+	near(t, "xs", xs, wantXs, 0)
+	DispatchGrad(dx, ys, slot, k, h)
+	near(t, "dx", dx, wantDx, 1e-6)
+	Combine(y, ys, weights, slot, k, h)
+	near(t, "y", y, wantY, 1e-6)
+	CombineGrad(dys, dweights, ys, weights, x, slot, k, h)
+	near(t, "dys", dys, wantDys, 1e-6)
+	near(t, "dweights", dweights, wantDw, 1e-6)
+}
+
+func TestRouterLoad(t *testing.T) {
+	load, mean := make([]float64, 2), make([]float64, 2)
+	docs := []int32{0, 0, -1}
+	tokens := RouterLoad(load, mean, []float32{0.25, 0.75, 0.5, 0.5, 1, 0}, []int32{1, 0, 0}, docs, 1)
+	if tokens != 2 || load[0] != 1 || load[1] != 1 || mean[0] != 0.75 || mean[1] != 1.25 {
+		t.Errorf("%d tokens, load %v, sums %v", tokens, load, mean)
+	}
+	d := []float32{9, 9, 9, 9, 9, 9}
+	RouterLoadGrad(d, []float32{1, 2}, docs)
+	if want := []float32{1, 2, 1, 2, 0, 0}; !slices.Equal(d, want) {
+		t.Errorf("gradient %v, want %v", d, want)
+	}
+}
