@@ -3,10 +3,11 @@ package model
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"jambalaya/internal/config"
 )
 
 // hfDefaults are the families' values of keys that a config.json leaves out.
@@ -148,46 +149,44 @@ func ReadHFConfig(data []byte) (Config, error) {
 	if err := json.Unmarshal(raw["model_type"], &family); err != nil {
 		return Config{}, fmt.Errorf("%w: config.json: model_type is missing or not a string", ErrHub)
 	}
-	config, ok := hfDefaults()[family]
+	c, ok := hfDefaults()[family]
 	if !ok {
 		return Config{}, fmt.Errorf("%w: config.json: model_type %q is not one of jamba, mixtral, llama, mamba", ErrHub, family)
 	}
-	config.ModelType, config.RouterAuxScope = family, AuxBatch
+	c.ModelType, c.RouterAuxScope = family, AuxBatch
 
 	r := &hfReader{raw: raw}
-	keys := config.hfKeys()
+	keys := c.hfKeys()
 	for _, key := range sortedKeys(keys) {
 		r.read(key, keys[key])
 	}
 	if family == Llama || family == Mixtral {
-		r.readRope(&config.RopeTheta)
+		r.readRope(&c.RopeTheta)
 	}
 	auxLoss := false
 	r.read("output_router_logits", &auxLoss)
 	if !auxLoss {
-		config.RouterAuxLossCoef = 0
+		c.RouterAuxLossCoef = 0
 	}
 	for _, key := range sortedKeys(hfOnly) {
 		r.only(key, hfOnly[key]...)
 	}
-	if err := errors.Join(append(r.faults, config.Validate())...); err != nil {
-		return Config{}, fmt.Errorf("%w: config.json: %w", ErrHub, err)
-	}
+	r.Section("", c.Validate())
 	if family == Mamba {
-		r.only("intermediate_size", nil, float64(config.InnerSize()))
-	} else if config.NumAttentionHeads > 0 {
-		r.only("head_dim", nil, float64(config.HeadDim()))
+		r.only("intermediate_size", nil, float64(c.InnerSize()))
+	} else if c.NumAttentionHeads > 0 {
+		r.only("head_dim", nil, float64(c.HeadDim()))
 	}
-	if err := errors.Join(r.faults...); err != nil {
+	if err := r.Err(); err != nil {
 		return Config{}, fmt.Errorf("%w: config.json: %w", ErrHub, err)
 	}
-	return config, nil
+	return c, nil
 }
 
 // hfReader reads keys of a config.json and collects faults.
 type hfReader struct {
-	raw    map[string]json.RawMessage
-	faults []error
+	config.Faults
+	raw map[string]json.RawMessage
 }
 
 // read decodes a key, if it is there, into the value that target points to.
@@ -197,7 +196,7 @@ func (r *hfReader) read(key string, target any) {
 		return
 	}
 	if err := json.Unmarshal(data, target); err != nil {
-		r.faults = append(r.faults, &ConfigError{key, fmt.Sprintf("%s does not fit: %v", shorten(data), err)})
+		r.Add(key, "%s does not fit: %v", shorten(data), err)
 	}
 }
 
@@ -218,7 +217,7 @@ func (r *hfReader) only(key string, values ...any) {
 		}
 	}
 	want, _ := json.Marshal(values)
-	r.faults = append(r.faults, &ConfigError{key, fmt.Sprintf("%s is not supported; only %s", shorten(data), bytes.Trim(want, "[]"))})
+	r.Add(key, "%s is not supported; only %s", shorten(data), bytes.Trim(want, "[]"))
 }
 
 // readRope reads the base of the rotary embedding: rope_parameters of version
@@ -228,7 +227,7 @@ func (r *hfReader) readRope(theta *float64) {
 	rope := hfRope{Theta: *theta, Type: "default"}
 	r.read("rope_parameters", &rope)
 	if rope.Type != "default" {
-		r.faults = append(r.faults, &ConfigError{"rope_parameters.rope_type", fmt.Sprintf("%q is not supported; only \"default\"", rope.Type)})
+		r.Add("rope_parameters.rope_type", "%q is not supported; only \"default\"", rope.Type)
 	}
 	*theta = rope.Theta
 }
@@ -249,22 +248,22 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // express is refused with ErrHub.
 func WriteHFConfig(c Config) ([]byte, error) {
 	c.NumKeyValueHeads, c.MambaDtRank = c.KeyValueHeads(), c.DtRank()
-	var faults []error
 	if c.ModelType == Jamba {
-		faults = c.makeJambaLayout()
-	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, fmt.Errorf("%w: config.json: %w", ErrHub, err)
+		if err := c.makeJambaLayout(); err != nil {
+			return nil, fmt.Errorf("%w: config.json: %w", ErrHub, err)
+		}
 	}
 	keys := c.hfKeys()
 	maps.Copy(keys, map[string]any{
-		"model_type":           c.ModelType,
-		"architectures":        []string{hfArchitectures[c.ModelType]},
-		"hidden_act":           "silu",
-		"output_router_logits": c.RouterAuxLossCoef > 0,
-		"dtype":                "float32",
-		"torch_dtype":          "float32",
+		"model_type":    c.ModelType,
+		"architectures": []string{hfArchitectures[c.ModelType]},
+		"hidden_act":    "silu",
+		"dtype":         "float32",
+		"torch_dtype":   "float32",
 	})
+	if _, routed := keys["router_aux_loss_coef"]; routed {
+		keys["output_router_logits"] = c.RouterAuxLossCoef > 0
+	}
 	if c.RopeTheta > 0 {
 		keys["rope_theta"] = c.RopeTheta
 		keys["rope_parameters"] = hfRope{Theta: c.RopeTheta, Type: "default"}
@@ -279,30 +278,29 @@ var hfArchitectures = map[ModelType]string{
 	Mamba:   "MambaForCausalLM",
 }
 
-// makeJambaLayout replaces a layer pattern by periods and offsets, and lists
+// makeJambaLayout replaces a layer pattern by periods and offsets, and refuses
 // what the reference Jamba does not have.
-func (c *Config) makeJambaLayout() (faults []error) {
-	refuse := func(key, fault string) { faults = append(faults, &ConfigError{key, fault}) }
+func (c *Config) makeJambaLayout() error {
+	var faults config.Faults
 	if c.RopeTheta > 0 {
-		refuse("rope_theta", "the reference Jamba has no positions")
+		faults.Add("rope_theta", "the reference Jamba has no positions")
 	}
 	if c.NormalizeTopK {
-		refuse("norm_topk_prob", "the reference Jamba does not normalise the chosen experts")
+		faults.Add("norm_topk_prob", "the reference Jamba does not normalise the chosen experts")
 	}
 	if !c.MambaInnerNorms {
-		refuse("mamba_inner_norms", "the reference Jamba has them")
+		faults.Add("mamba_inner_norms", "the reference Jamba has them")
 	}
-	if c.LayerPattern == "" {
-		return faults
+	if c.LayerPattern != "" {
+		kinds := c.LayerKinds()
+		var ok [2]bool
+		c.AttnLayerPeriod, c.AttnLayerOffset, ok[0] = period(kinds, func(k LayerKind) bool { return k.Mixer == AttentionMixer })
+		c.ExpertLayerPeriod, c.ExpertLayerOffset, ok[1] = period(kinds, func(k LayerKind) bool { return k.FFN == MoE })
+		if !ok[0] || !ok[1] {
+			faults.Add("layer_pattern", "%q is not a period and an offset", c.LayerPattern)
+		}
 	}
-	kinds := c.LayerKinds()
-	var ok [2]bool
-	c.AttnLayerPeriod, c.AttnLayerOffset, ok[0] = period(kinds, func(k LayerKind) bool { return k.Mixer == AttentionMixer })
-	c.ExpertLayerPeriod, c.ExpertLayerOffset, ok[1] = period(kinds, func(k LayerKind) bool { return k.FFN == MoE })
-	if !ok[0] || !ok[1] {
-		refuse("layer_pattern", fmt.Sprintf("%q is not a period and an offset", c.LayerPattern))
-	}
-	return faults
+	return faults.Err()
 }
 
 // period finds the numbers for which layer i has a property iff i mod period ==

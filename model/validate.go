@@ -1,10 +1,10 @@
 package model
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"strings"
+
+	"jambalaya/internal/config"
 )
 
 // Upper bounds of sizes. They are far beyond any model and keep every count of
@@ -18,16 +18,12 @@ const (
 )
 
 // validator collects faults.
-type validator struct{ faults []error }
-
-func (v *validator) fault(key, format string, args ...any) {
-	v.faults = append(v.faults, &ConfigError{key, fmt.Sprintf(format, args...)})
-}
+type validator struct{ config.Faults }
 
 // within reports min <= value <= max, and records a fault if not.
 func (v *validator) within(key string, value, min, max int) bool {
 	if value < min || value > max {
-		v.fault(key, "%d is not between %d and %d", value, min, max)
+		v.Add(key, "%d is not between %d and %d", value, min, max)
 		return false
 	}
 	return true
@@ -37,14 +33,14 @@ func (v *validator) within(key string, value, min, max int) bool {
 func (v *validator) real(key string, value float64, zero bool) {
 	switch {
 	case math.IsNaN(value) || math.IsInf(value, 0) || value < 0:
-		v.fault(key, "%v is not a finite number of at least 0", value)
+		v.Add(key, "%v is not a finite number of at least 0", value)
 	case value == 0 && !zero:
-		v.fault(key, "must be above 0")
+		v.Add(key, "must be above 0")
 	}
 }
 
 // Validate returns every fault of the configuration, joined, each a
-// *ConfigError; nil if there is none. Keys of parts that the model does not
+// *config.Fault; nil if there is none. Keys of parts that the model does not
 // have (of Mamba in a Llama, say) are not looked at.
 func (c Config) Validate() error {
 	v := &validator{}
@@ -56,8 +52,10 @@ func (c Config) Validate() error {
 	c.validateToken(v, "bos_token_id", c.BosTokenID)
 	c.validateToken(v, "eos_token_id", c.EosTokenID)
 
+	layout := c.validateLayout()
+	v.Section("", layout)
 	var mamba, attention, ffn, moe bool
-	for _, kind := range c.validateLayout(v) {
+	for _, kind := range c.kindsToValidate(layout == nil) {
 		mamba = mamba || kind.Mixer == MambaMixer
 		attention = attention || kind.Mixer == AttentionMixer
 		ffn = ffn || kind.FFN != NoFeedForward
@@ -75,30 +73,26 @@ func (c Config) Validate() error {
 	if moe {
 		c.validateExperts(v)
 	}
-	return errors.Join(v.faults...)
+	return v.Err()
 }
 
 func (c Config) validateToken(v *validator, key string, id *int) {
 	if id != nil && (*id < 0 || *id >= c.VocabSize) {
-		v.fault(key, "%d is not in the vocabulary of %d tokens", *id, c.VocabSize)
+		v.Add(key, "%d is not in the vocabulary of %d tokens", *id, c.VocabSize)
 	}
 }
 
-// validateLayout returns the kinds of layer to validate further: those that the
-// model has, or all that it may have where the layout itself is faulty.
-func (c Config) validateLayout(v *validator) []LayerKind {
-	faults := len(v.faults)
+// validateLayout returns the faults that keep LayerKinds from being called.
+func (c Config) validateLayout() error {
+	v := &validator{}
 	v.within("num_hidden_layers", c.NumHiddenLayers, 1, maxLayers)
-	if kind, uniform := uniformLayers[c.ModelType]; uniform {
-		if c.LayerPattern != "" {
-			v.fault("layer_pattern", "all layers of model_type %s are the same; leave it empty or use model_type jamba", c.ModelType)
-		}
-		return []LayerKind{kind}
-	}
+	_, uniform := uniformLayers[c.ModelType]
 	switch {
+	case uniform && c.LayerPattern != "":
+		v.Add("layer_pattern", "all layers of model_type %s are the same; leave it empty or use model_type jamba", c.ModelType)
+	case uniform:
 	case c.ModelType != Jamba:
-		v.fault("model_type", "%q is not one of jamba, mixtral, llama, mamba", c.ModelType)
-		return nil
+		v.Add("model_type", "%q is not one of jamba, mixtral, llama, mamba", c.ModelType)
 	case c.LayerPattern != "":
 		c.validatePattern(v)
 	default:
@@ -106,8 +100,17 @@ func (c Config) validateLayout(v *validator) []LayerKind {
 		validatePeriod(v, "expert_layer", c.ExpertLayerPeriod, c.ExpertLayerOffset)
 		v.within("num_experts", c.NumExperts, 1, maxCount)
 	}
-	if len(v.faults) == faults {
+	return v.Err()
+}
+
+// kindsToValidate are the kinds of layer that the model has, or where its layout
+// is faulty those that it may have.
+func (c Config) kindsToValidate(layout bool) []LayerKind {
+	if layout {
 		return c.LayerKinds()
+	}
+	if kind, ok := uniformLayers[c.ModelType]; ok {
+		return []LayerKind{kind}
 	}
 	kinds := []LayerKind{{MambaMixer, MLP}, {AttentionMixer, MLP}}
 	if c.NumExperts > 1 {
@@ -119,21 +122,21 @@ func (c Config) validateLayout(v *validator) []LayerKind {
 func (c Config) validatePattern(v *validator) {
 	for i, letter := range c.LayerPattern {
 		if _, ok := patternLetters[letter]; !ok {
-			v.fault("layer_pattern", "%q at %d is not one of m, M (Mamba), a, A (attention); upper case has experts", letter, i)
+			v.Add("layer_pattern", "%q at %d is not one of m, M (Mamba), a, A (attention); upper case has experts", letter, i)
 			return
 		}
 	}
 	if n := len(c.LayerPattern); n > c.NumHiddenLayers || c.NumHiddenLayers%n != 0 {
-		v.fault("layer_pattern", "%d letters do not repeat to %d layers", n, c.NumHiddenLayers)
+		v.Add("layer_pattern", "%d letters do not repeat to %d layers", n, c.NumHiddenLayers)
 	}
 	if c.NumExperts < 2 && strings.ContainsAny(c.LayerPattern, "MA") {
-		v.fault("num_experts", "%d, but layer_pattern has layers with experts (M, A), which need at least 2", c.NumExperts)
+		v.Add("num_experts", "%d, but layer_pattern has layers with experts (M, A), which need at least 2", c.NumExperts)
 	}
 }
 
 func validatePeriod(v *validator, key string, period, offset int) {
 	if v.within(key+"_period", period, 1, math.MaxInt32) && (offset < 0 || offset >= period) {
-		v.fault(key+"_offset", "%d must be at least 0 and below %s_period, %d", offset, key, period)
+		v.Add(key+"_offset", "%d must be at least 0 and below %s_period, %d", offset, key, period)
 	}
 }
 
@@ -143,10 +146,10 @@ func (c Config) validateMamba(v *validator) {
 	v.within("mamba_expand", c.MambaExpand, 1, 64)
 	v.within("mamba_dt_rank", c.MambaDtRank, 0, maxWidth)
 	if c.DtInit != DtMamba && c.DtInit != DtReference {
-		v.fault("dt_init", "%q is not one of %s, %s", c.DtInit, DtMamba, DtReference)
+		v.Add("dt_init", "%q is not one of %s, %s", c.DtInit, DtMamba, DtReference)
 	}
 	if c.ModelType == Mamba && c.MambaInnerNorms {
-		v.fault("mamba_inner_norms", "model_type mamba has no norms of dt, B and C; set it to false")
+		v.Add("mamba_inner_norms", "model_type mamba has no norms of dt, B and C; set it to false")
 	}
 }
 
@@ -156,15 +159,15 @@ func (c Config) validateAttention(v *validator) {
 		return
 	}
 	if c.HiddenSize%c.NumAttentionHeads != 0 {
-		v.fault("num_attention_heads", "%d does not divide hidden_size, %d", c.NumAttentionHeads, c.HiddenSize)
+		v.Add("num_attention_heads", "%d does not divide hidden_size, %d", c.NumAttentionHeads, c.HiddenSize)
 	} else if c.RopeTheta > 0 && c.HeadDim()%2 != 0 {
-		v.fault("rope_theta", "rotary positions need an even head size, not %d", c.HeadDim())
+		v.Add("rope_theta", "rotary positions need an even head size, not %d", c.HeadDim())
 	}
 	if v.within("num_key_value_heads", c.NumKeyValueHeads, 0, c.NumAttentionHeads) && c.NumAttentionHeads%c.KeyValueHeads() != 0 {
-		v.fault("num_key_value_heads", "%d does not divide num_attention_heads, %d", c.NumKeyValueHeads, c.NumAttentionHeads)
+		v.Add("num_key_value_heads", "%d does not divide num_attention_heads, %d", c.NumKeyValueHeads, c.NumAttentionHeads)
 	}
 	if c.RopeTheta == 0 && (c.ModelType == Llama || c.ModelType == Mixtral) {
-		v.fault("rope_theta", "model_type %s has rotary positions; set it above 0", c.ModelType)
+		v.Add("rope_theta", "model_type %s has rotary positions; set it above 0", c.ModelType)
 	}
 }
 
@@ -174,9 +177,9 @@ func (c Config) validateExperts(v *validator) {
 	}
 	v.real("router_aux_loss_coef", c.RouterAuxLossCoef, true)
 	if c.RouterAuxScope != AuxSequence && c.RouterAuxScope != AuxBatch {
-		v.fault("router_aux_scope", "%q is not one of %s, %s", c.RouterAuxScope, AuxSequence, AuxBatch)
+		v.Add("router_aux_scope", "%q is not one of %s, %s", c.RouterAuxScope, AuxSequence, AuxBatch)
 	}
 	if c.ModelType == Mixtral && !c.NormalizeTopK {
-		v.fault("norm_topk_prob", "model_type mixtral normalises the weights of the chosen experts; set it to true")
+		v.Add("norm_topk_prob", "model_type mixtral normalises the weights of the chosen experts; set it to true")
 	}
 }
