@@ -2,5 +2,9 @@ package simd
 
 import "errors"
 
-// ErrLevel means that a level name is unknown or that this machine cannot run it.
-var ErrLevel = errors.New("simd: level not available")
+var (
+	// ErrLevel means that a level name is unknown or that this machine cannot run it.
+	ErrLevel = errors.New("simd: level not available")
+	// ErrShape means that a slice is too short for the shape it is given with.
+	ErrShape = errors.New("simd: slice too short for its shape")
+)

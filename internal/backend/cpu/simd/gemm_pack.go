@@ -1,0 +1,33 @@
+package simd
+
+// packColumns copies the columns of a panel: dst[k*stored + j] = src[k*ld + j] for j below columns.
+func packColumns(dst []float32, stored int, src []float32, ld, columns, kc int) {
+	for j := 0; j < columns; j += 16 {
+		copyStrip(dst[j:], stored, src[j:], ld, min(16, columns-j), kc)
+	}
+}
+
+// packTransposed copies the rows of src to the columns of a panel: dst[k*stored + j] = src[j*ld + k].
+func packTransposed(dst []float32, stored int, src []float32, ld, columns, kc int) {
+	for j := 0; j < columns; j += 16 {
+		transposeStrip(dst[j:], stored, src[j*ld:], ld, min(16, columns-j), kc)
+	}
+}
+
+// copyStripGo copies kc rows of columns floats. Elements of dst between the columns and stored keep their
+// values; the products of what is there are never stored.
+func copyStripGo(dst []float32, stored int, src []float32, ld, columns, kc int) {
+	for k := range kc {
+		copy(dst[k*stored:k*stored+columns], src[k*ld:])
+	}
+}
+
+// transposeStripGo is dst[k*stored + j] = src[j*ld + k] for j below columns and k in [k0, kc).
+func transposeStripGo(dst []float32, stored int, src []float32, ld, columns, k0, kc int) {
+	for j := range columns {
+		row := src[j*ld : j*ld+kc]
+		for k := k0; k < kc; k++ {
+			dst[k*stored+j] = row[k]
+		}
+	}
+}
