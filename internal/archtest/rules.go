@@ -18,7 +18,7 @@ var layers = map[string][]string{
 	"parallel":    {"internal"},
 	"checkpoint":  {"internal"},
 	"internal":    {},
-	"configs":     {},
+	"configs":     {"internal"},
 }
 
 // heavy maps the import path of a dependency (and all below it) to the package
