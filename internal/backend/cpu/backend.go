@@ -17,12 +17,16 @@ var ErrOutOfMemory = errors.New("out of memory: lower trainer.batch_size or data
 // Backend implements engine.Backend on the processor.
 type Backend struct {
 	pool *pool.Pool
+	work []simd.Workspace // of each worker
 }
 
 var _ engine.Backend = (*Backend)(nil)
 
 // New returns a backend with the given number of threads, all cores for 0.
-func New(threads int) *Backend { return &Backend{pool: pool.New(threads)} }
+func New(threads int) *Backend {
+	p := pool.New(threads)
+	return &Backend{pool: p, work: make([]simd.Workspace, p.Workers())}
+}
 
 // Close ends the workers.
 func (b *Backend) Close() { b.pool.Close() }

@@ -164,4 +164,4 @@ func (g *Gemm) Run(ws *Workspace) {
 }
 
 // packedBlock is the number of floats of B that Run packs at a time, at least a panel.
-const packedBlock = 1 << 19
+const packedBlock = 1 << 21

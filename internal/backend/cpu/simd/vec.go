@@ -47,6 +47,9 @@ func Softplus(dst, src []float32) { vec().softplus(dst, src[:len(dst)]) }
 // Axpy is y += a*x.
 func Axpy(y, x []float32, a float32) { vec().axpy(y, x[:len(y)], a) }
 
+// Add is sum = a + b; sum may be a or b.
+func Add(sum, a, b []float32) { vec().add(sum, a[:len(sum)], b[:len(sum)]) }
+
 // Scale is y = a*x; y may be x.
 func Scale(y, x []float32, a float32) { vec().scale(y, x[:len(y)], a) }
 
