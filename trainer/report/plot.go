@@ -1,0 +1,233 @@
+package report
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"os"
+	"path/filepath"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+)
+
+// Plot is what loss.png shows.
+type Plot struct {
+	Title     string
+	Lines     []Line
+	Baselines []Compressed // drawn where validation lines tell nats a token from bits a byte
+}
+
+var (
+	lightBlue = color.NRGBA{R: 0xa9, G: 0xc8, B: 0xe6, A: 0xff}
+	blue      = color.NRGBA{R: 0x1f, G: 0x5f, B: 0xa8, A: 0xff}
+	orange    = color.NRGBA{R: 0xe0, G: 0x6c, B: 0x1f, A: 0xff}
+	grey      = color.NRGBA{R: 0x77, G: 0x77, B: 0x77, A: 0xff}
+	faint     = color.NRGBA{R: 0xe6, G: 0xe6, B: 0xe6, A: 0xff}
+)
+
+const (
+	plotWidth  = 8 * vg.Inch
+	plotHeight = 5 * vg.Inch
+	plotDPI    = 150
+	// plotPoints is the number of points of a curve: more than there are pixels
+	// would only be slow.
+	plotPoints = 1000
+)
+
+// PlotLoss draws the loss against the step: training loss, light as measured and
+// dark as smoothed, validation loss, and what compressors reach. It replaces the
+// file as a whole.
+func PlotLoss(path string, p Plot) error {
+	canvas, err := render(p)
+	if err != nil {
+		return fmt.Errorf("plot: %w", err)
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".loss-*.png")
+	if err != nil {
+		return fmt.Errorf("plot: %w", err)
+	}
+	defer os.Remove(temporary.Name()) // gone already if all went well
+	_, err = vgimg.PngCanvas{Canvas: canvas}.WriteTo(temporary)
+	if closeErr := temporary.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Chmod(temporary.Name(), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("plot: %w", err)
+	}
+	return nil
+}
+
+func render(p Plot) (*vgimg.Canvas, error) {
+	figure := newFigure(p.Title)
+	train, validation := points(p.Lines)
+	curves := []struct {
+		name   string
+		points plotter.XYs
+		colour color.Color
+		width  vg.Length
+	}{
+		{"", extremes(train), lightBlue, vg.Points(0.6)},
+		{"training", sample(smooth(train)), blue, vg.Points(1.8)},
+		{"validation", sample(validation), orange, vg.Points(1.4)},
+	}
+	for _, c := range curves {
+		if len(c.points) == 0 {
+			continue
+		}
+		line, err := plotter.NewLine(c.points)
+		if err != nil {
+			return nil, err
+		}
+		line.Color, line.Width = c.colour, c.width
+		figure.Add(line)
+		if c.name != "" {
+			figure.Legend.Add(c.name, line)
+		}
+	}
+	if err := addMarks(figure, sample(validation)); err != nil {
+		return nil, err
+	}
+	addBaselines(figure, p)
+	figure.Y.Min = min(0, figure.Y.Min)
+	canvas := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(plotDPI), vgimg.UseBackgroundColor(color.White))
+	figure.Draw(draw.Crop(draw.New(canvas), vg.Points(10), -vg.Points(16), vg.Points(8), -vg.Points(10)))
+	return canvas, nil
+}
+
+func newFigure(title string) *plot.Plot {
+	figure := plot.New()
+	figure.Title.Text = title
+	figure.X.Label.Text = "step"
+	figure.Y.Label.Text = "cross-entropy (nats a token)"
+	figure.Title.Padding = vg.Points(8)
+	figure.Legend.Top = true
+	figure.Legend.Padding = vg.Points(3)
+	figure.Legend.ThumbnailWidth = vg.Points(22)
+	for _, text := range []struct {
+		font *font.Font
+		size vg.Length
+	}{
+		{&figure.Title.TextStyle.Font, 14}, {&figure.X.Label.TextStyle.Font, 12}, {&figure.Y.Label.TextStyle.Font, 12},
+		{&figure.X.Tick.Label.Font, 10}, {&figure.Y.Tick.Label.Font, 10}, {&figure.Legend.TextStyle.Font, 11},
+	} {
+		text.font.Variant, text.font.Size = "Sans", text.size
+	}
+	figure.X.Padding, figure.Y.Padding = 0, 0
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = faint, faint
+	figure.Add(grid)
+	return figure
+}
+
+// addMarks draws a dot for each validation, unless there are too many to tell apart.
+func addMarks(figure *plot.Plot, validation plotter.XYs) error {
+	if len(validation) == 0 || len(validation) > 60 {
+		return nil
+	}
+	dots, err := plotter.NewScatter(validation)
+	if err != nil {
+		return err
+	}
+	dots.GlyphStyle = draw.GlyphStyle{Color: orange, Radius: vg.Points(2.4), Shape: draw.CircleGlyph{}}
+	figure.Add(dots)
+	return nil
+}
+
+// addBaselines draws a horizontal line for each compressor.
+func addBaselines(figure *plot.Plot, p Plot) {
+	ratio := 0.0 // nats a token over bits a byte, the same for all validations
+	for _, l := range p.Lines {
+		if l.Validation != nil && l.BitsPerByte > 0 && finite(l.ValLoss) {
+			ratio = float64(l.ValLoss / l.BitsPerByte)
+		}
+	}
+	if ratio == 0 {
+		return
+	}
+	dashes := [][]vg.Length{{vg.Points(7), vg.Points(3)}, {vg.Points(2), vg.Points(3)}}
+	for i, b := range p.Baselines {
+		y := b.BitsPerByte * ratio
+		line := plotter.NewFunction(func(float64) float64 { return y })
+		line.Color, line.Width, line.Dashes, line.Samples = grey, vg.Points(1.1), dashes[i%len(dashes)], 2
+		figure.Add(line)
+		figure.Legend.Add(fmt.Sprintf("%s: %.2f bits a byte", b.Label, b.BitsPerByte), line)
+		figure.Y.Max = max(figure.Y.Max, 1.05*y)
+	}
+}
+
+// points returns the finite losses of both kinds.
+func points(lines []Line) (train, validation plotter.XYs) {
+	for _, l := range lines {
+		if l.Train != nil && finite(l.CELoss) {
+			train = append(train, plotter.XY{X: float64(l.Step), Y: float64(l.CELoss)})
+		}
+		if l.Validation != nil && finite(l.ValLoss) {
+			validation = append(validation, plotter.XY{X: float64(l.Step), Y: float64(l.ValLoss)})
+		}
+	}
+	return train, validation
+}
+
+func finite(n Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
+
+// smooth is the mean over a window around each point, of at most a fiftieth of
+// all, and narrower towards the ends: it follows the steep start and has no lag.
+func smooth(all plotter.XYs) plotter.XYs {
+	sums := make([]float64, len(all)+1)
+	for i, p := range all {
+		sums[i+1] = sums[i] + p.Y
+	}
+	half := max(1, len(all)/100)
+	out := make(plotter.XYs, len(all))
+	for i, p := range all {
+		h := min(half, i, len(all)-1-i)
+		out[i] = plotter.XY{X: p.X, Y: (sums[i+h+1] - sums[i-h]) / float64(2*h+1)}
+	}
+	return out
+}
+
+// sample keeps every n-th point and the last.
+func sample(all plotter.XYs) plotter.XYs {
+	if len(all) <= plotPoints {
+		return all
+	}
+	var out plotter.XYs
+	for i := range plotPoints {
+		out = append(out, all[i*(len(all)-1)/(plotPoints-1)])
+	}
+	return out
+}
+
+// extremes keeps the lowest and the highest of neighbouring points, so that
+// spikes survive.
+func extremes(all plotter.XYs) plotter.XYs {
+	if len(all) <= 2*plotPoints {
+		return all
+	}
+	var out plotter.XYs
+	for i := range plotPoints {
+		block := all[i*len(all)/plotPoints : (i+1)*len(all)/plotPoints]
+		low, high := 0, 0
+		for j, p := range block {
+			if p.Y < block[low].Y {
+				low = j
+			}
+			if p.Y > block[high].Y {
+				high = j
+			}
+		}
+		out = append(out, block[min(low, high)], block[max(low, high)])
+	}
+	return out
+}
