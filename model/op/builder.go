@@ -16,7 +16,9 @@ type Builder struct {
 	ids      uint32
 	layer    int  // 1 + decoder layer of the operators being made, 0 outside
 	backward bool // within Gradients
-	names    map[string]*G.Node
+	// updateStates: see UpdateStates.
+	updateStates bool
+	names        map[string]*G.Node
 }
 
 // NewBuilder returns a builder with an empty graph.
@@ -212,4 +214,17 @@ func check(ok bool, format string, args ...any) {
 	if !ok {
 		panic("op: " + fmt.Sprintf(format, args...))
 	}
+}
+
+// UpdateStates makes the operators that follow write their final state over the
+// initial one, as decoding wants it. A graph that is differentiated needs both.
+func (b *Builder) UpdateStates() { b.updateStates = true }
+
+// nextState is the output for the final state of an operator whose initial state
+// is the given input.
+func (b *Builder) nextState(o engine.Out, state *G.Node, input int) engine.Out {
+	if b.updateStates && state != nil {
+		o.Updates = input + 1
+	}
+	return kept(o)
 }

@@ -66,9 +66,7 @@ func (b *Builder) rmsNorm(eps float64, wH *G.Node, xs ...*G.Node) []*G.Node {
 // rmsNormGrad is the gradient of the norm, plus dsum where there is one:
 // dx = r (w dy - x r^2 mean(x w dy)) + dsum and dw = sum_t dy x r, with r = rstd.
 func (b *Builder) rmsNormGrad(xTH, wH, rstdT, dyTH, dsumTH *G.Node) (dxTH, dwH *G.Node) {
-	if dyTH == nil { // only the residual stream goes on: the last layer's unused norm
-		panic("op: rms_norm whose output has no gradient")
-	}
+	check(dyTH != nil, "rms_norm whose output has no gradient")
 	rows, h := xTH.Shape()[0], xTH.Shape()[1]
 	in := []*G.Node{xTH, wH, rstdT, dyTH}
 	dx := act(rows, h)
@@ -81,19 +79,13 @@ func (b *Builder) rmsNormGrad(xTH, wH, rstdT, dyTH, dsumTH *G.Node) (dxTH, dwH *
 		attrs:  engine.Attrs{flag("residual", dsumTH != nil)},
 		outs:   []engine.Out{dx, act(h)},
 		ref: func(in, out [][]float64) {
-			x, w, rstd, dy := in[0], in[1], in[2], in[3]
 			for t := 0; t < rows; t++ {
-				r, dot := rstd[t], 0.0
-				for j := 0; j < h; j++ {
-					dot += x[t*h+j] * w[j] * dy[t*h+j]
-				}
-				for j := 0; j < h; j++ {
-					i := t*h + j
-					out[0][i] = r * (w[j]*dy[i] - x[i]*r*r*dot/float64(h))
-					out[1][j] += dy[i] * x[i] * r
-					if len(in) > 4 {
-						out[0][i] += in[4][i]
-					}
+				row := func(x []float64) []float64 { return x[t*h : (t+1)*h] }
+				rmsNormGradRef(row(in[0]), in[1], in[2][t], row(in[3]), row(out[0]), out[1])
+			}
+			if dsumTH != nil {
+				for i, v := range in[4] {
+					out[0][i] += v
 				}
 			}
 		},
@@ -112,5 +104,17 @@ func rmsNormRef(x, w, y, rstd []float64, eps float64) {
 		for j, v := range row {
 			y[t*h+j] = v * rstd[t] * w[j]
 		}
+	}
+}
+
+// rmsNormGradRef writes the gradient of one row to dx and adds to dw.
+func rmsNormGradRef(x, w []float64, r float64, dy, dx, dw []float64) {
+	dot := 0.0
+	for j := range x {
+		dot += x[j] * w[j] * dy[j]
+	}
+	for j := range x {
+		dx[j] = r * (w[j]*dy[j] - x[j]*r*r*dot/float64(len(x)))
+		dw[j] += dy[j] * x[j] * r
 	}
 }

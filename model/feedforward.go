@@ -1,0 +1,26 @@
+package model
+
+import (
+	G "gorgonia.org/gorgonia"
+)
+
+// mlp is down(silu(gate(x)) * up(x)): x[T,H] -> [T,H].
+func (s *stack) mlp(x *G.Node, layer int) *G.Node {
+	prefix := LayerPrefix(layer)
+	return s.linear(s.SwiGLU(s.linear(x, prefix+MLPGateUpProj)), prefix+MLPDownProj)
+}
+
+// moe sends each token to its experts, which are MLPs, and adds up what they say,
+// weighted by the router: x[T,H] -> [T,H]. No token is dropped.
+func (s *stack) moe(x *G.Node, layer int) *G.Node {
+	c := s.cfg
+	prefix := LayerPrefix(layer)
+	probs, weights, index := s.RouterTopK(s.linear(x, prefix+MoERouter), c.NumExpertsPerTok, c.NormalizeTopK)
+	s.probs, s.index = append(s.probs, probs), append(s.index, index)
+
+	routing := s.ExpertSort(index, c.NumExperts)
+	xs := s.Dispatch(x, routing)
+	gu := s.GroupedMatMul(xs, s.weight(prefix+ExpertsGateUpProj), routing)
+	ys := s.GroupedMatMul(s.SwiGLU(gu), s.weight(prefix+ExpertsDownProj), routing)
+	return s.Combine(ys, weights, routing)
+}
