@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -34,9 +35,6 @@ const (
 	plotWidth  = 8 * vg.Inch
 	plotHeight = 5 * vg.Inch
 	plotDPI    = 150
-	// plotPoints is the number of points of a curve: more than there are pixels
-	// would only be slow.
-	plotPoints = 1000
 )
 
 // PlotLoss draws the loss against the step: training loss, light as measured and
@@ -99,7 +97,7 @@ func render(p Plot) (*vgimg.Canvas, error) {
 		return nil, err
 	}
 	addBaselines(figure, p)
-	figure.Y.Min = min(0, figure.Y.Min)
+	scaleAxes(figure)
 	canvas := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(plotDPI), vgimg.UseBackgroundColor(color.White))
 	figure.Draw(draw.Crop(draw.New(canvas), vg.Points(10), -vg.Points(16), vg.Points(8), -vg.Points(10)))
 	return canvas, nil
@@ -109,7 +107,7 @@ func newFigure(title string) *plot.Plot {
 	figure := plot.New()
 	figure.Title.Text = title
 	figure.X.Label.Text = "step"
-	figure.Y.Label.Text = "cross-entropy (nats a token)"
+	figure.Y.Label.Text = "cross-entropy (nats a token, log scale)"
 	figure.Title.Padding = vg.Points(8)
 	figure.Legend.Top = true
 	figure.Legend.Padding = vg.Points(3)
@@ -128,6 +126,38 @@ func newFigure(title string) *plot.Plot {
 	grid.Vertical.Color, grid.Horizontal.Color = faint, faint
 	figure.Add(grid)
 	return figure
+}
+
+// scaleAxes makes the loss axis logarithmic: the first steps would else leave no
+// room for all the others.
+func scaleAxes(figure *plot.Plot) {
+	if figure.X.Min > figure.X.Max { // nothing was drawn
+		figure.X.Min, figure.X.Max, figure.Y.Min, figure.Y.Max = 0, 1, 1, 6
+	}
+	figure.Y.Max *= 1.03
+	figure.Y.Min = 0.97 * min(figure.Y.Min, figure.Y.Max/1.2)
+	figure.Y.Scale = plot.LogScale{}
+	figure.Y.Tick.Marker = plot.TickerFunc(lossTicks)
+}
+
+// lossTicks puts marks at round numbers, more of them where few fit.
+func lossTicks(low, high float64) []plot.Tick {
+	digits := []float64{1, 2, 5}
+	switch decades := math.Log10(high / low); {
+	case decades < 0.4:
+		digits = []float64{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9}
+	case decades < 1.3:
+		digits = []float64{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8}
+	}
+	var ticks []plot.Tick
+	for power := math.Floor(math.Log10(low)); power <= math.Log10(high); power++ {
+		for _, d := range digits {
+			if x := d * math.Pow(10, power); x >= low && x <= high {
+				ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(x, 'g', 3, 64)})
+			}
+		}
+	}
+	return ticks
 }
 
 // addMarks draws a dot for each validation, unless there are too many to tell apart.
@@ -162,72 +192,6 @@ func addBaselines(figure *plot.Plot, p Plot) {
 		line.Color, line.Width, line.Dashes, line.Samples = grey, vg.Points(1.1), dashes[i%len(dashes)], 2
 		figure.Add(line)
 		figure.Legend.Add(fmt.Sprintf("%s: %.2f bits a byte", b.Label, b.BitsPerByte), line)
-		figure.Y.Max = max(figure.Y.Max, 1.05*y)
+		figure.Y.Min, figure.Y.Max = min(figure.Y.Min, y), max(figure.Y.Max, y)
 	}
-}
-
-// points returns the finite losses of both kinds.
-func points(lines []Line) (train, validation plotter.XYs) {
-	for _, l := range lines {
-		if l.Train != nil && finite(l.CELoss) {
-			train = append(train, plotter.XY{X: float64(l.Step), Y: float64(l.CELoss)})
-		}
-		if l.Validation != nil && finite(l.ValLoss) {
-			validation = append(validation, plotter.XY{X: float64(l.Step), Y: float64(l.ValLoss)})
-		}
-	}
-	return train, validation
-}
-
-func finite(n Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
-
-// smooth is the mean over a window around each point, of at most a fiftieth of
-// all, and narrower towards the ends: it follows the steep start and has no lag.
-func smooth(all plotter.XYs) plotter.XYs {
-	sums := make([]float64, len(all)+1)
-	for i, p := range all {
-		sums[i+1] = sums[i] + p.Y
-	}
-	half := max(1, len(all)/100)
-	out := make(plotter.XYs, len(all))
-	for i, p := range all {
-		h := min(half, i, len(all)-1-i)
-		out[i] = plotter.XY{X: p.X, Y: (sums[i+h+1] - sums[i-h]) / float64(2*h+1)}
-	}
-	return out
-}
-
-// sample keeps every n-th point and the last.
-func sample(all plotter.XYs) plotter.XYs {
-	if len(all) <= plotPoints {
-		return all
-	}
-	var out plotter.XYs
-	for i := range plotPoints {
-		out = append(out, all[i*(len(all)-1)/(plotPoints-1)])
-	}
-	return out
-}
-
-// extremes keeps the lowest and the highest of neighbouring points, so that
-// spikes survive.
-func extremes(all plotter.XYs) plotter.XYs {
-	if len(all) <= 2*plotPoints {
-		return all
-	}
-	var out plotter.XYs
-	for i := range plotPoints {
-		block := all[i*len(all)/plotPoints : (i+1)*len(all)/plotPoints]
-		low, high := 0, 0
-		for j, p := range block {
-			if p.Y < block[low].Y {
-				low = j
-			}
-			if p.Y > block[high].Y {
-				high = j
-			}
-		}
-		out = append(out, block[min(low, high)], block[max(low, high)])
-	}
-	return out
 }

@@ -315,6 +315,7 @@ func TestPlotLoss(t *testing.T) {
 		"short": {Title: "nano", Lines: lines[:40]},
 		"one":   {Title: "nano", Lines: lines[:2], Baselines: baselines},
 		"none":  {Title: "nano"},
+		"low":   {Title: "over-fitted", Lines: []Line{{Step: 1, Train: &Train{CELoss: 1e-9}}, {Step: 2, Train: &Train{CELoss: 0}}}},
 	} {
 		path := filepath.Join(dir, name+".png")
 		if err := PlotLoss(path, p); err != nil {
@@ -364,7 +365,7 @@ func TestCurves(t *testing.T) {
 	if len(kept) != plotPoints || kept[0] != flat[0] || kept[len(kept)-1] != flat[len(flat)-1] {
 		t.Errorf("%d points from %v to %v", len(kept), kept[0], kept[len(kept)-1])
 	}
-	if got := fmt.Sprint(smooth(plotter.XYs{{X: 1, Y: 3}, {X: 2, Y: 6}, {X: 3, Y: 0}})); got != "[{1 3} {2 3} {3 0}]" {
+	if got := fmt.Sprint(smooth(plotter.XYs{{X: 1, Y: 3}, {X: 2, Y: 6}, {X: 3, Y: 0}})); got != "[{1 3} {2 3} {3 3}]" {
 		t.Errorf("got %s", got)
 	}
 }
