@@ -19,15 +19,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // ErrDamaged marks a file whose content is not what was written.
 var ErrDamaged = errors.New("the file is damaged")
 
-type envelope struct {
-	SHA256  string          `json:"sha256"`
-	Content json.RawMessage `json:"content"`
-}
+// The bytes around the content.
+const (
+	head   = "{\n\"sha256\": \""
+	middle = "\",\n\"content\": "
+	tail   = "\n}\n"
+)
 
 // Marshal returns the file for a value, and the SHA-256 (hex) of its content.
 func Marshal(v any) (file []byte, sum string, err error) {
@@ -36,21 +39,23 @@ func Marshal(v any) (file []byte, sum string, err error) {
 		return nil, "", err
 	}
 	sum = hash(content)
-	return fmt.Appendf(nil, "{\n\"sha256\": %q,\n\"content\": %s\n}\n", sum, content), sum, nil
+	return slices.Concat([]byte(head), []byte(sum), []byte(middle), content, []byte(tail)), sum, nil
 }
 
 // Unmarshal checks a file and decodes its content into v. It returns the SHA-256
 // of the content.
 func Unmarshal(file []byte, v any) (sum string, err error) {
-	var e envelope
-	if err := strict(file, &e); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+	rest, isHead := bytes.CutPrefix(file, []byte(head))
+	stated, content, isMiddle := bytes.Cut(rest, []byte(middle))
+	content, isTail := bytes.CutSuffix(content, []byte(tail))
+	if !isHead || !isMiddle || !isTail {
+		return "", fmt.Errorf("%w: it does not begin and end as it was written", ErrDamaged)
 	}
-	sum = hash(e.Content)
-	if sum != e.SHA256 {
+	sum = hash(content)
+	if sum != string(stated) {
 		return "", fmt.Errorf("%w: its content does not have the SHA-256 it states", ErrDamaged)
 	}
-	return sum, strict(e.Content, v)
+	return sum, strict(content, v)
 }
 
 // strict decodes one JSON value with known keys only.
