@@ -79,19 +79,18 @@ func (c *Conv) State(s1 []float32) {
 }
 
 // GradWork is the size of Grad's workspace for a block of rows.
-func (c *Conv) GradWork(rows int) int { return (rows + c.Kernel - 1 + c.Kernel + 1) * c.Dim }
+func (c *Conv) GradWork(rows int) int { return (rows + c.Kernel - 1) * c.Dim }
 
 // Grad writes the rows [t0, t1) of dx, and ds0 with the first of them; it adds these rows' part to
 // dw[Kernel,Dim] and db[Dim]. dy is [Length,Dim]; ds0 and ds1[Kernel-1,Dim] are nil where there is no state.
 func (c *Conv) Grad(dx, ds0, dw, db, dy, ds1, work []float32, t0, t1 int) {
-	d := convGrad{Conv: c, t0: t0, end: min(t1+c.Kernel-1, c.Length)}
-	d.dpre = work[:(d.end-t0)*c.Dim]
-	junk := work[len(d.dpre):][:(c.Kernel+1)*c.Dim] // for rows whose part belongs to the next block
-	for t := t0; t < d.end; t++ {
-		if t < t1 {
-			d.preGrad(dw, db, dy, t)
-		} else {
-			d.preGrad(junk, junk[c.Kernel*c.Dim:], dy, t)
+	d := convGrad{Conv: c, t0: t0}
+	end := min(t1+c.Kernel-1, c.Length)
+	d.dpre = work[:(end-t0)*c.Dim]
+	for t := t0; t < end; t++ {
+		d.preGrad(dy, t)
+		if t < t1 { // the part of the rows that follow belongs to the next block
+			d.weightGrad(dw, db, t)
 		}
 	}
 	for t := t0; t < t1; t++ {
@@ -105,27 +104,37 @@ func (c *Conv) Grad(dx, ds0, dw, db, dy, ds1, work []float32, t0, t1 int) {
 	}
 }
 
-// convGrad is the gradient over one block of rows: dpre holds the pre-activation's from row t0 to end.
+// convGrad is the gradient over one block of rows: dpre is the pre-activation's, from row t0 on.
 type convGrad struct {
 	*Conv
-	t0, end int
-	dpre    []float32
+	t0   int
+	dpre []float32
 }
 
-// preGrad computes row t of dpre and adds to the gradients of the weights.
-func (c *convGrad) preGrad(dw, db, dy []float32, t int) {
-	k, dpre := vec(), c.dpre[(t-c.t0)*c.Dim:][:c.Dim]
-	drow := dy[t*c.Dim:][:c.Dim]
+// row is row t of dpre.
+func (c *convGrad) row(t int) []float32 { return c.dpre[(t-c.t0)*c.Dim:][:c.Dim] }
+
+func (c *convGrad) preGrad(dy []float32, t int) {
+	dpre, drow := c.row(t), dy[t*c.Dim:][:c.Dim]
 	if c.Kernel == 4 {
-		k.conv4Grad(dpre, dw[:4*c.Dim], db[:c.Dim], drow, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W, c.B)
+		vec().conv4Grad(dpre, drow, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W, c.B)
 		return
 	}
 	c.pre(dpre, t)
 	for i, pre := range dpre {
 		s := sigmoid32(pre)
 		dpre[i] = drow[i] * (s * (1 + pre*(1-s)))
-		db[i] += dpre[i]
 	}
+}
+
+// weightGrad adds the part of position t.
+func (c *convGrad) weightGrad(dw, db []float32, t int) {
+	dpre := c.row(t)
+	if c.Kernel == 4 {
+		vec().conv4Weights(dw[:4*c.Dim], db[:c.Dim], dpre, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0))
+		return
+	}
+	vec().add(db[:c.Dim], db[:c.Dim], dpre)
 	for q := range c.Kernel {
 		g := dw[(c.Kernel-1-q)*c.Dim:][:c.Dim]
 		for i, x := range c.tap(t, q) {
@@ -140,7 +149,7 @@ func (c *convGrad) out(s, q int) []float32 {
 	if t < 0 || t >= c.Length || c.Docs[t] != c.Docs[max(s, 0)] {
 		return c.Zeros[:c.Dim]
 	}
-	return c.dpre[(t-c.t0)*c.Dim:][:c.Dim]
+	return c.row(t)
 }
 
 // inputGrad is the gradient of the input at position s, which is negative in the state.

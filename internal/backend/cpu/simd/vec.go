@@ -1,5 +1,7 @@
 package simd
 
+//go:generate go run -C gen . -kernels vec -pkg simd -out ../vec_amd64.s -stubs ../vec_stubs_amd64.go
+
 // vecKernels are the loops that everything but matrix products is made of: one pass over a few vectors. Each
 // level has a table of them; the operators of this package are the same Go code on every level. The length
 // is that of the first slice; the callers have cut the others to it.
@@ -23,14 +25,15 @@ type vecKernels struct {
 	norm     func(y, x, w []float32, r float32)
 	normGrad func(dx, dw, dy, x, w, dsum []float32, r, c float32)
 
-	conv4     func(y, x0, x1, x2, x3, w, b []float32)
-	conv4Grad func(dpre, dw, db, dy, x0, x1, x2, x3, w, b []float32)
-	fir4      func(dx, d0, d1, d2, d3, w []float32)
+	conv4        func(y, x0, x1, x2, x3, w, b []float32)
+	conv4Grad    func(dpre, dy, x0, x1, x2, x3, w, b []float32)
+	conv4Weights func(dw, db, dpre, x0, x1, x2, x3 []float32)
+	fir4         func(dx, d0, d1, d2, d3, w []float32)
 
 	adamW func(p, m, v, g []float32, scale, decay, beta1c, beta2, beta2c, root, eps, step float32)
 }
 
-// vecTables has the kernels of each level.
+// vecTables has the kernels of each level; what is not Go is added where there is assembly for it.
 var vecTables = [...]*vecKernels{levelGo: &goVec, levelAVX2: &goVec, levelAVX512: &goVec}
 
 func vec() *vecKernels { return vecTables[current] }
@@ -53,7 +56,7 @@ func Add(sum, a, b []float32) { vec().add(sum, a[:len(sum)], b[:len(sum)]) }
 // Scale is y = a*x; y may be x.
 func Scale(y, x []float32, a float32) { vec().scale(y, x[:len(y)], a) }
 
-// Max is the largest element of x, -Inf for none; NaN if there is one.
+// Max is the largest element of x, -Inf for none. Whether a NaN counts is not defined.
 func Max(x []float32) float32 { return vec().max(x) }
 
 // Dot is the sum of a*b, in float32 with a fixed order.
