@@ -22,6 +22,9 @@ type Gemm struct {
 	C          []float32
 	LdC        int
 	Accumulate bool
+	// InPlace reads an untransposed B where it is, instead of copying it to panels. It is for a B that is small,
+	// dense and used often. Its rows must have memory up to a multiple of 16 floats.
+	InPlace bool
 }
 
 // Blocking. A block of K is what one pass over C covers: its panel of B and its rows of A stay in the caches.
@@ -48,6 +51,8 @@ const (
 
 func (g *Gemm) method() method {
 	switch {
+	case g.InPlace:
+		return inPlace
 	case g.B.Trans && !g.A.Trans && g.M <= dotRows:
 		return dotProds
 	case current == levelAVX512 && !g.B.Trans && g.M <= tiling[levelAVX512].rows:
