@@ -43,7 +43,7 @@ func scenario(fsys vfs.FS, saves int) (acknowledged int64, err error) {
 func operations(t *testing.T) int {
 	t.Helper()
 	counter := vfs.NewFaults(vfs.NewMem(), func(vfs.Op) error { return nil })
-	if _, err := scenario(counter, 5); err != nil {
+	if _, err := scenario(counter, 4); err != nil {
 		t.Fatal(err)
 	}
 	if counter.Count() < 200 {
@@ -98,8 +98,8 @@ func TestKillAtEveryOperation(t *testing.T) {
 	t.Parallel()
 	for n := range operations(t) {
 		mem := vfs.NewMem()
-		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 5)
-		if err == nil && acknowledged < 50 {
+		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 4)
+		if err == nil && acknowledged < 40 {
 			t.Errorf("operation %d: the killed run reports success", n)
 		}
 		if err := checkAfter(mem, acknowledged); err != nil {
@@ -112,9 +112,9 @@ func TestKillAtEveryOperation(t *testing.T) {
 func TestPowerCutAtEveryOperation(t *testing.T) {
 	t.Parallel()
 	for n := range operations(t) {
-		for seed := range uint64(4) {
+		for seed := range uint64(2) {
 			mem := vfs.NewMem()
-			acknowledged, _ := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 5)
+			acknowledged, _ := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 4)
 			var chance *prng.Rand
 			if seed > 0 {
 				chance = prng.New(seed, fmt.Sprint("crash/", n))
@@ -133,8 +133,8 @@ func TestFailEveryOperation(t *testing.T) {
 	t.Parallel()
 	for n := range operations(t) {
 		mem := vfs.NewMem()
-		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailAt(n, syscall.EIO)), 5)
-		if err != nil && acknowledged >= 0 && acknowledged < 40 {
+		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailAt(n, syscall.EIO)), 4)
+		if err != nil && acknowledged >= 0 && acknowledged < 30 {
 			t.Errorf("operation %d ended the run at step %d: %v", n, acknowledged, err)
 		}
 		if err := checkAfter(mem, acknowledged); err != nil {

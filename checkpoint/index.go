@@ -34,6 +34,22 @@ type Part struct {
 	box
 }
 
+// encode writes a line a tensor.
+func (x *Index) encode() ([]byte, error) {
+	out := []byte("{\"tensors\": [")
+	for i := range x.Tensors {
+		line, err := json.Marshal(&x.Tensors[i])
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(out, '\n'), line...)
+	}
+	return append(out, "\n]}\n"...), nil
+}
+
 func decodeIndex(text []byte) (*Index, error) {
 	x := &Index{}
 	if err := json.Unmarshal(text, x); err != nil {

@@ -73,27 +73,20 @@ func (m *Manifest) encode() ([]byte, error) {
 // was read must give the same bytes. That finds every changed bit, those that
 // JSON would forgive (the case of a key, a space) included.
 func decodeManifest(text []byte) (*Manifest, error) {
-	var version struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(text, &version); err != nil {
-		return nil, corrupt("%s: %v", manifestName, err)
-	}
 	m := &Manifest{}
-	err := json.Unmarshal(text, m)
-	if err == nil {
-		var again []byte
-		if again, err = m.encode(); err == nil && !bytes.Equal(again, text) {
-			err = fmt.Errorf("its checksum does not match")
-		}
-	}
-	switch {
-	case err != nil && version.Format > FormatVersion:
-		return nil, fmt.Errorf("%w %d, this program reads %d: use the one that wrote it", ErrFormat, version.Format, FormatVersion)
-	case err != nil:
+	if err := json.Unmarshal(text, m); err != nil {
 		return nil, corrupt("%s: %v", manifestName, err)
-	case m.Format != FormatVersion:
+	}
+	// Later versions may have other fields, so this comes before the checksum.
+	if m.Format > FormatVersion {
 		return nil, fmt.Errorf("%w %d, this program reads %d: use the one that wrote it", ErrFormat, m.Format, FormatVersion)
+	}
+	again, err := m.encode()
+	if err != nil {
+		return nil, corrupt("%s: %v", manifestName, err)
+	}
+	if !bytes.Equal(again, text) {
+		return nil, corrupt("the checksum of %s does not match", manifestName)
 	}
 	return m, m.check()
 }

@@ -35,7 +35,7 @@ func (b *batch) writeFiles(fsys vfs.FS, dir string) ([]FileSum, error) {
 		}
 		sums = append(sums, sum)
 	}
-	index, err := encodeJSON(&b.index)
+	index, err := b.index.encode()
 	if err != nil {
 		return nil, err
 	}
