@@ -32,7 +32,8 @@ var heavy = map[string][]string{
 	"google.golang.org/protobuf":      {"parallel/rpc"},
 	"github.com/hashicorp/memberlist": {"parallel/cluster"},
 	"github.com/ebitengine/purego":    {"internal/backend/cuda", "parallel/nccl"},
-	"github.com/spf13/cobra":          {"cmd"},
+	"github.com/spf13/cobra":          {"cmd", "internal/cli"},
+	"go.yaml.in/yaml":                 {"internal/config"},
 	"github.com/nlpodyssey":           {"internal/safetensors"},
 }
 
