@@ -71,9 +71,9 @@ func (c *Conv) pre(dst []float32, t int) {
 	}
 }
 
-// State writes s1[Kernel-1,Dim], what the next position of the last document would see.
+// State writes s1[Kernel-1,Dim], what the next position of the last document would see. s1 may be S0.
 func (c *Conv) State(s1 []float32) {
-	for q := 0; q < c.Kernel-1; q++ {
+	for q := c.Kernel - 2; q >= 0; q-- {
 		copy(s1[(c.Kernel-2-q)*c.Dim:][:c.Dim], c.tap(c.Length-1, q))
 	}
 }

@@ -37,11 +37,11 @@ func RopeTable(cos, sin []float32, first int, theta float64, headDim int) {
 type RopeHeads struct{ Rotated, HeadDim, Copied int }
 
 // Rope rotates the heads of the rows of x by the angles of their positions (rotate-half; Su et al., arXiv
-// 2104.09864), or back with inverse. The rows follow each other in one row of a batch; the first has position
-// first, and a change of docs starts again at 0. cos and sin have a row for each position. y may be x.
-func Rope(y, x, cos, sin []float32, docs []int32, first int, l RopeHeads, inverse bool) {
+// 2104.09864), or back with inverse. The rows follow each other in one row of a batch, from
+// position 0, and a change of docs starts again there. cos and sin have a row for each position. y may be x.
+func Rope(y, x, cos, sin []float32, docs []int32, l RopeHeads, inverse bool) {
 	ld, half := l.Rotated*l.HeadDim+l.Copied, l.HeadDim/2
-	pos := first
+	pos := 0
 	for t := range docs {
 		if t > 0 {
 			pos++

@@ -2,10 +2,7 @@ package simd
 
 import "math"
 
-// IgnoreTarget marks a position that has no target.
-const IgnoreTarget = -100
-
-// CrossEntropy is nll[t] = lse[t] - logits[t,targets[t]], 0 where the target is ignored, and
+// CrossEntropy is nll[t] = lse[t] - logits[t,targets[t]], 0 where there is no target (it is negative), and
 // lse[t] = log(sum_v e^logits[t,v]), over the rows of logits[len(targets),vocab].
 func CrossEntropy(nll, lse, logits []float32, targets []int32, vocab int) {
 	k := vec()
@@ -17,7 +14,7 @@ func CrossEntropy(nll, lse, logits []float32, targets []int32, vocab int) {
 		}
 		z := float64(top) + math.Log(float64(k.expSum(row, top)))
 		lse[t], nll[t] = float32(z), 0
-		if target != IgnoreTarget {
+		if target >= 0 {
 			nll[t] = float32(z - float64(row[target]))
 		}
 	}
@@ -32,13 +29,13 @@ func Sum64(x []float32) float64 {
 	return s
 }
 
-// CrossEntropyGrad is dlogits = (softmax(logits) - onehot(target)) * dloss, and zero rows where the target is
-// ignored. dlogits may be logits.
+// CrossEntropyGrad is dlogits = (softmax(logits) - onehot(target)) * dloss, and zero rows where there is no
+// target. dlogits may be logits.
 func CrossEntropyGrad(dlogits, logits, lse []float32, targets []int32, dloss float32, vocab int) {
 	k := vec()
 	for t, target := range targets {
 		row := dlogits[t*vocab:][:vocab]
-		if target == IgnoreTarget {
+		if target < 0 {
 			clear(row)
 			continue
 		}

@@ -22,10 +22,10 @@ type Scan struct {
 // shapes of the inputs; so are DBias, DALog and DDSkip, each for this row of the batch alone. DB and DC
 // [Length, States] are this range of channels' part, to be added by the caller.
 type ScanGrads struct {
-	DX, DDt, DZ, DH0      []float32
-	DBias, DALog, DDSkip  []float32
-	DB, DC                []float32
-	DY, DH1, Starts, Work []float32 // inputs: gradients of y and h1 (nil for none), the states saved, workspace
+	DX, DDt, DZ, DH0     []float32
+	DBias, DALog, DDSkip []float32
+	DB, DC               []float32
+	DY, DH1, Starts      []float32 // inputs: the gradients of y and h1 (nil for none), and the states saved
 }
 
 // chunks is the number of chunks of a row.

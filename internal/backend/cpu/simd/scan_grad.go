@@ -6,10 +6,9 @@ package simd
 //	g[t] = dy'[t] c[t] + a[t+1] g[t+1],   dy' = dy silu(z),   a[t] = exp(-exp(alog) delta[t])
 //
 // from which ddelta = x sum_n g b + sum_n (g a[t] s[t-1]) A, and so on.
-func (s *Scan) Grad(o *ScanGrads, c0, c1 int) {
+func (s *Scan) Grad(o *ScanGrads, work []float32, c0, c1 int) {
 	n, channels := s.States, c1-c0
 	g := scanGrad{Scan: s, ScanGrads: o}
-	work := o.Work
 	take := func(size int) []float32 {
 		part := work[:size]
 		work = work[size:]

@@ -92,8 +92,7 @@ func testScan(t *testing.T, name string, c Scan) {
 		db, dc := make([]float32, c.Length*c.States), make([]float32, c.Length*c.States)
 		for _, r := range ranges {
 			g.DB, g.DC = s.junk(len(db)), s.junk(len(dc))
-			g.Work = s.junk(c.GradWork(r[1] - r[0]))
-			c.Grad(&g, r[0], r[1])
+			c.Grad(&g, s.junk(c.GradWork(r[1]-r[0])), r[0], r[1])
 			SumRows(db, g.DB)
 			SumRows(dc, g.DC)
 		}
