@@ -72,8 +72,8 @@ func (s *stack) forward(tokensBL *G.Node) *G.Node {
 		end()
 	}
 	y, sum := s.norm(x, delta, s.weight(FinalLayernorm), eps)
-	if s.cfg.ModelType == Mamba { // the reference lists the un-normed state too
-		s.hidden = append(s.hidden, sum)
+	if s.cfg.ModelType == Mamba { // the reference lists no embedding, but the last layer before the norm
+		s.hidden = append(s.hidden[1:], sum)
 	}
 	s.hidden = append(s.hidden, y)
 	return y
