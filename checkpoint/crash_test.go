@@ -96,7 +96,7 @@ func checkAfter(fsys vfs.FS, acknowledged int64) error {
 // TestKillAtEveryOperation kills the process: what it wrote stays.
 func TestKillAtEveryOperation(t *testing.T) {
 	t.Parallel()
-	for n := range operations(t) {
+	for n, end := 0, operations(t); n < end; n += stride {
 		mem := vfs.NewMem()
 		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 4)
 		if err == nil && acknowledged < 40 {
@@ -111,7 +111,7 @@ func TestKillAtEveryOperation(t *testing.T) {
 // TestPowerCutAtEveryOperation loses what was not synced: all of it, or by chance.
 func TestPowerCutAtEveryOperation(t *testing.T) {
 	t.Parallel()
-	for n := range operations(t) {
+	for n, end := 0, operations(t); n < end; n += stride {
 		for seed := range uint64(2) {
 			mem := vfs.NewMem()
 			acknowledged, _ := scenario(vfs.NewFaults(mem, vfs.FailFrom(n, vfs.ErrKilled)), 4)
@@ -131,7 +131,7 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 // most the save it belonged to.
 func TestFailEveryOperation(t *testing.T) {
 	t.Parallel()
-	for n := range operations(t) {
+	for n, end := 0, operations(t); n < end; n += stride {
 		mem := vfs.NewMem()
 		acknowledged, err := scenario(vfs.NewFaults(mem, vfs.FailAt(n, syscall.EIO)), 4)
 		if err != nil && acknowledged >= 0 && acknowledged < 30 {

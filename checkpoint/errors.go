@@ -3,6 +3,8 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 )
 
 var (
@@ -27,6 +29,17 @@ var (
 	// a tensor does not have: a mistake of the caller.
 	ErrSnapshot = errors.New("invalid snapshot")
 )
+
+// advice adds to an error of the disk what the user can do about it.
+func advice(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w; free some space or lower checkpoint.keep", err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; make the directory writable or choose another one", err)
+	}
+	return err
+}
 
 func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))

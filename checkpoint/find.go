@@ -25,7 +25,7 @@ type Entry struct {
 type Skipped struct {
 	Name    string
 	Err     error  // what is wrong with it
-	MovedTo string // where it was put aside, "" if it still lies where it was
+	MovedTo string // where below the directory it was put aside, "" if it was not
 }
 
 func (s Skipped) String() string {

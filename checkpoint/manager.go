@@ -66,7 +66,7 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Manager, error) {
 		return nil, err
 	}
 	if err := vfs.MkdirAll(fsys, dir); err != nil {
-		return nil, fmt.Errorf("open checkpoints: %w", err)
+		return nil, fmt.Errorf("open checkpoints: %w", advice(err))
 	}
 	if opt.Generation == 0 {
 		newest, err := newestGeneration(fsys, dir)
@@ -78,7 +78,7 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Manager, error) {
 	opt.Mesh = maps.Clone(opt.Mesh)
 	m := &Manager{fsys: fsys, dir: dir, opt: opt, slot: make(chan struct{}, 1), saved: -1}
 	if err := errors.Join(m.clearLeftovers(), m.tryWriting()); err != nil {
-		return nil, fmt.Errorf("open checkpoints: %w", err)
+		return nil, fmt.Errorf("open checkpoints: %w", advice(err))
 	}
 	return m, nil
 }
@@ -201,7 +201,7 @@ func (m *Manager) write(b *batch) Result {
 		// What is written goes, above all when the disk is full; if that fails
 		// too, the next Open clears it away.
 		_ = vfs.RemoveAll(m.fsys, tmp)
-		r.Err = fmt.Errorf("save step %d: %w", r.Step, err)
+		r.Err = fmt.Errorf("save step %d: %w", r.Step, advice(err))
 		return r
 	}
 	sums, err := b.writeFiles(m.fsys, tmp)

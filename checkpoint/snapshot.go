@@ -105,14 +105,20 @@ func newBatch(s *Snapshot) (*batch, error) {
 	return b, b.index.check()
 }
 
-// stage copies the tensors' data to a buffer, which it returns, larger if need be.
-func (b *batch) stage(buf []byte) []byte {
+// bytes is the size of all data.
+func (b *batch) bytes() int {
 	total := 0
 	for _, f := range b.files {
 		for _, t := range f.tensors {
 			total += len(t.Data)
 		}
 	}
+	return total
+}
+
+// stage copies the tensors' data to a buffer, which it returns, larger if need be.
+func (b *batch) stage(buf []byte) []byte {
+	total := b.bytes()
 	if cap(buf) < total {
 		buf = make([]byte, total)
 	}
