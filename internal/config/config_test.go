@@ -187,17 +187,18 @@ func TestAllFaultsAtOnce(t *testing.T) {
 
 func TestSectionAndLocate(t *testing.T) {
 	t.Parallel()
-	_, origins, err := load("trainer:\n  steps: 5")
+	_, origins, err := load("trainer:\n  steps: 5\n  sources: [{path: x}]")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cause := errors.New("steps: 5 is odd")
 	var nested, faults Faults
 	nested.Add("rate", "is %d", 0)
+	nested.Add("sources[0].path", "is short")
 	faults.Section("trainer", errors.Join(cause, nested.Err()))
 	faults.Add("other.path", "is empty")
 	err = Locate(faults.Err(), origins)
-	want := "t.yaml:2:10: trainer.steps: 5 is odd\ntrainer.rate: is 0\nother.path: is empty"
+	want := "t.yaml:2:10: trainer.steps: 5 is odd\ntrainer.rate: is 0\nt.yaml:3:12: trainer.sources[0].path: is short\nother.path: is empty"
 	if err.Error() != want || !errors.Is(err, cause) || !errors.Is(err, ErrInvalid) {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -1,6 +1,9 @@
 package config
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Origins says where values came from: the key of each value that is not a
 // default, and "file:line:column" or the --set assignment that gave it.
@@ -20,7 +23,8 @@ func Locate(err error, origins Origins) error {
 	for _, e := range split(err) {
 		if fault, ok := e.(*Fault); ok && fault.Where == "" {
 			located := *fault
-			located.Where = origins[fault.Key]
+			list, _, _ := strings.Cut(fault.Key, "[") // a list has one origin
+			located.Where = origins[list]
 			e = &located
 		}
 		all = append(all, e)
