@@ -35,6 +35,9 @@ const (
 	dotRows = 8
 	// Up to directColumns columns, A is used too little to be worth a copy.
 	directColumns = 64
+	// packRows is the number of rows of K that packing goes through at a time, all columns of each: memory is read
+	// in order, and what a strip of columns leaves in the cache is there for the next.
+	packRows = 32
 	// A copy of A has rows aPad floats further apart than they need, so that they fall into different sets of
 	// the cache.
 	aPad = 16
@@ -111,13 +114,16 @@ func (g *Gemm) Pack(dst []float32, p0, p1 int) {
 	if g.method() != inPanels || g.K == 0 {
 		return
 	}
-	for p := p0; p < p1; p++ {
-		start, columns, stored := g.panel(p)
-		d := dst[(start-p0*PanelColumns())*g.K:][:stored*g.K]
-		if g.B.Trans {
-			packTransposed(d, stored, g.B.Data[start*g.B.Ld:], g.B.Ld, columns, g.K)
-		} else {
-			packColumns(d, stored, g.B.Data[start:], g.B.Ld, columns, g.K)
+	for k := 0; k < g.K; k += packRows {
+		for p := p0; p < p1; p++ {
+			start, columns, stored := g.panel(p)
+			d := dst[(start-p0*PanelColumns())*g.K+k*stored:]
+			rows := min(packRows, g.K-k)
+			if g.B.Trans {
+				packTransposed(d, stored, g.B.Data[start*g.B.Ld+k:], g.B.Ld, columns, rows)
+			} else {
+				packColumns(d, stored, g.B.Data[k*g.B.Ld+start:], g.B.Ld, columns, rows)
+			}
 		}
 	}
 }

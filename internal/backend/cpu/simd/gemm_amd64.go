@@ -46,8 +46,7 @@ func (m *microkernel) call(kernel gemmKernel, i, n int) {
 		&m.c[i*m.ldc], int64(m.ldc)*4, int64(m.cols), add)
 }
 
-// copyStrip copies up to 16 columns of kc rows to rows stored apart. It may write to the 16 floats from the
-// start of each row on, in the order of the rows.
+// copyStrip is dst[k*stored + j] = src[k*ld + j] for j below columns (16 at most) and k below kc.
 func copyStrip(dst []float32, stored int, src []float32, ld, columns, kc int) {
 	if current != levelAVX512 {
 		copyStripGo(dst, stored, src, ld, columns, kc)

@@ -7010,7 +7010,7 @@ dots3AVX2_sum:
 	RET
 
 // func copy16AVX512(kc int64, src *float32, lds int64, cols int64, dst *float32, ldd int64)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·copy16AVX512(SB), NOSPLIT, $0-48
 	MOVQ  kc+0(FP), CX
 	MOVQ  src+8(FP), SI
@@ -7023,12 +7023,13 @@ TEXT ·copy16AVX512(SB), NOSPLIT, $0-48
 	KMOVW BX, K1
 
 copy16_loop:
-	VMOVUPS.Z (SI), K1, Z0
-	VMOVUPS   Z0, (DI)
-	ADDQ      DX, SI
-	ADDQ      R8, DI
-	DECQ      CX
-	JNZ       copy16_loop
+	PREFETCHT0 (SI)(DX*8)
+	VMOVUPS.Z  (SI), K1, Z0
+	VMOVUPS    Z0, K1, (DI)
+	ADDQ       DX, SI
+	ADDQ       R8, DI
+	DECQ       CX
+	JNZ        copy16_loop
 	VZEROUPPER
 	RET
 

@@ -109,10 +109,12 @@ func (g *Gemm) operandA(ws *Workspace, i0, i1, k0, k1 int) operandA {
 			return operandA{data: g.A.Data[k0*ld+i0:], row: 1, col: ld}
 		}
 		parts := rowPanels(rows)
-		ws.a = grow(ws.a, rows*kc+16)
-		for q := range parts {
-			r0, r1 := cut(rows, parts, q)
-			copyStrip(ws.a[r0*kc:], r1-r0, g.A.Data[k0*ld+i0+r0:], ld, r1-r0, kc)
+		ws.a = grow(ws.a, rows*kc)
+		for k := 0; k < kc; k += packRows {
+			for q := range parts {
+				r0, r1 := cut(rows, parts, q)
+				copyStrip(ws.a[r0*kc+k*(r1-r0):], r1-r0, g.A.Data[(k0+k)*ld+i0+r0:], ld, r1-r0, min(packRows, kc-k))
+			}
 		}
 		return operandA{data: ws.a, row: 1, panels: true}
 	}

@@ -6,9 +6,8 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// copyColumns emits the packing of 16 columns that stay columns: for each of kc rows, the first cols floats of
-// src and zeros up to 16, to dst. Strides in bytes. dst rows may overlap the next ones' start: they are written
-// in order.
+// copyColumns emits the packing of up to 16 columns that stay columns: dst[k*ldd + i] = src[k*lds + i] for i below
+// cols and kc rows, strides in bytes. Rows may be pages apart, out of the reach of the hardware's prefetching.
 func copyColumns() {
 	TEXT("copy16AVX512", NOSPLIT, "func(kc int64, src *float32, lds int64, cols int64, dst *float32, ldd int64)")
 	Pragma("noescape")
@@ -17,8 +16,9 @@ func copyColumns() {
 	Load(Param("cols"), reg.RAX)
 	lowMask(reg.RAX, reg.RBX, reg.K1)
 	Label("copy16_loop")
+	PREFETCHT0(Mem{Base: src, Index: lds, Scale: 8})
 	VMOVUPS_Z(Mem{Base: src}, reg.K1, zmm[0])
-	VMOVUPS(zmm[0], Mem{Base: dst})
+	VMOVUPS(zmm[0], reg.K1, Mem{Base: dst})
 	ADDQ(lds, src)
 	ADDQ(ldd, dst)
 	DECQ(kc)
