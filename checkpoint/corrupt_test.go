@@ -156,6 +156,29 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// TestGone deletes a checkpoint while a reader is at it, as a run that goes on
+// does: the reader takes another one, and nothing is called damaged.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{manifestName, "model-r0000-of-0001.safetensors"} {
+		mem := vfs.NewMem()
+		save(t, open(t, mem, Options{}), 10, 20)
+		name := path.Join(dir, stepDir(20))
+		reader := vfs.NewFaults(mem, func(op vfs.Op) error {
+			if op.Kind == "open" && op.Name == path.Join(name, file) {
+				return vfs.RemoveAll(mem, name)
+			}
+			return nil
+		})
+		c, skipped, err := Find(context.Background(), reader, dir)
+		if err != nil || c.Manifest.Step != 10 || len(skipped) > 0 {
+			t.Errorf("%s: found %v, skipped %v, error %v", file, c, skipped, err)
+		}
+	}
+	_, err := Verify(context.Background(), vfs.NewMem(), dir, stepDir(1))
+	wantErr(t, err, ErrGone)
+}
+
 func TestVerifyStops(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()

@@ -16,6 +16,9 @@ var (
 	ErrFormat = errors.New("unknown format version")
 	// ErrNone is returned when there is no checkpoint that verifies.
 	ErrNone = errors.New("no checkpoint")
+	// ErrGone is returned when a checkpoint was deleted while it was read: the run
+	// it belongs to is going on and has newer ones.
+	ErrGone = errors.New("deleted meanwhile")
 	// ErrExists is returned when a checkpoint of the step is already published.
 	ErrExists = errors.New("already published")
 	// ErrFenced is returned when a newer generation has taken over: this process

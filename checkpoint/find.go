@@ -53,7 +53,9 @@ func List(fsys vfs.FS, dir string) ([]Entry, error) {
 		}
 		e := Entry{Name: f.Name(), Step: step}
 		e.Manifest, e.Err = readManifest(fsys, path.Join(dir, e.Name))
-		entries = append(entries, e)
+		if !gone(fsys, path.Join(dir, e.Name), e.Err) {
+			entries = append(entries, e)
+		}
 	}
 	slices.SortFunc(entries, newestFirst)
 	return entries, nil
@@ -94,7 +96,7 @@ func Find(ctx context.Context, fsys vfs.FS, dir string) (*Checkpoint, []Skipped,
 			if ctx.Err() != nil {
 				return nil, skipped, ctx.Err()
 			}
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrGone) {
 				skipped = append(skipped, Skipped{Name: e.Name, Err: err})
 			}
 			found = c

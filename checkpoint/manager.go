@@ -27,7 +27,8 @@ type Options struct {
 	// has lost its right to for good.
 	Fence func() error
 	// Done, if there is one, is told of every save that ended. It is called by
-	// the goroutine that writes, and the next save waits for it.
+	// the goroutine that writes, while the next save waits, and must not call the
+	// manager.
 	Done func(Result)
 }
 
@@ -98,6 +99,8 @@ func (m *Manager) Generation() int64 { return m.opt.Generation }
 // that had to be skipped. Corrupt ones are moved to quarantine/; ErrNone says that
 // there is none to go on from.
 func (m *Manager) Latest(ctx context.Context) (*Checkpoint, []Skipped, error) {
+	m.slot <- struct{}{} // a save in flight may be deleting old checkpoints
+	defer func() { <-m.slot }()
 	found, skipped, err := Find(ctx, m.fsys, m.dir)
 	for i := range skipped {
 		s := &skipped[i]

@@ -56,36 +56,45 @@ func (m *Manifest) file(name string) (FileSum, bool) {
 	return FileSum{}, false
 }
 
+// sumEnd is what follows the manifest's own hash in the file.
+const sumEnd = "\"\n}\n"
+
 // encode writes the manifest with its own hash.
 func (m *Manifest) encode() ([]byte, error) {
-	sealed := *m
-	sealed.SHA256 = ""
-	text, err := encodeJSON(sealed)
+	unsealed := *m
+	unsealed.SHA256 = ""
+	text, err := encodeJSON(unsealed)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(text)
-	sealed.SHA256 = hex.EncodeToString(sum[:])
-	return encodeJSON(sealed)
+	return fmt.Appendf(nil, "%s%x%s", text[:len(text)-len(sumEnd)], sha256.Sum256(text), sumEnd), nil
 }
 
-// decodeManifest reads a manifest, and only one that encode wrote: encoding what
-// was read must give the same bytes. That finds every changed bit, those that
-// JSON would forgive (the case of a key, a space) included.
+// sealed reports whether a manifest is byte for byte what encode wrote: the hash
+// is of the text, not of its meaning, so that it also finds the changes that JSON
+// would forgive (the case of a key, a space).
+func sealed(text []byte) bool {
+	body, ok := bytes.CutSuffix(text, []byte(sumEnd))
+	if !ok || len(body) < 2*sha256.Size {
+		return false
+	}
+	body, sum := body[:len(body)-2*sha256.Size], body[len(body)-2*sha256.Size:]
+	hash := sha256.New()
+	hash.Write(body)
+	hash.Write([]byte(sumEnd))
+	return hex.EncodeToString(hash.Sum(nil)) == string(sum)
+}
+
 func decodeManifest(text []byte) (*Manifest, error) {
 	m := &Manifest{}
 	if err := json.Unmarshal(text, m); err != nil {
 		return nil, corrupt("%s: %v", manifestName, err)
 	}
-	// Later versions may have other fields, so this comes before the checksum.
+	// A later version may be sealed in another way, so this comes first.
 	if m.Format > FormatVersion {
 		return nil, fmt.Errorf("%w %d, this program reads %d: use the one that wrote it", ErrFormat, m.Format, FormatVersion)
 	}
-	again, err := m.encode()
-	if err != nil {
-		return nil, corrupt("%s: %v", manifestName, err)
-	}
-	if !bytes.Equal(again, text) {
+	if !sealed(text) {
 		return nil, corrupt("the checksum of %s does not match", manifestName)
 	}
 	return m, m.check()
@@ -110,8 +119,8 @@ func (m *Manifest) check() error {
 	if !seen[indexName] || !seen[stateName] {
 		return corrupt("%s: %s and %s must be listed", manifestName, indexName, stateName)
 	}
-	if m.Step < 0 || m.Generation < 0 {
-		return corrupt("%s: step %d, generation %d", manifestName, m.Step, m.Generation)
+	if m.Format < 1 || m.Step < 0 || m.Generation < 0 {
+		return corrupt("%s: format %d, step %d, generation %d", manifestName, m.Format, m.Step, m.Generation)
 	}
 	return nil
 }

@@ -63,15 +63,28 @@ func readError(name string, err error) error {
 }
 
 // Verify reads every byte of the checkpoint called name in dir and compares it
-// with the manifest. The error says which file is wrong; it wraps ErrCorrupt
-// unless the disk could not be read.
+// with the manifest. The error says which file is wrong; it wraps ErrCorrupt,
+// unless the disk could not be read or the checkpoint is no more (ErrGone).
 func Verify(ctx context.Context, fsys vfs.FS, dir, name string) (*Checkpoint, error) {
 	c := &Checkpoint{fsys: fsys, dir: path.Join(dir, name)}
 	err := c.verify(ctx)
+	if gone(fsys, c.dir, err) {
+		err = ErrGone
+	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", name, err)
 	}
 	return c, nil
+}
+
+// gone tells a checkpoint that lost its files from one that was deleted as a
+// whole: then err is not damage.
+func gone(fsys vfs.FS, dir string, err error) bool {
+	if !errors.Is(err, ErrCorrupt) {
+		return false
+	}
+	_, statErr := fsys.Stat(dir)
+	return errors.Is(statErr, fs.ErrNotExist)
 }
 
 func (c *Checkpoint) verify(ctx context.Context) (err error) {

@@ -49,6 +49,8 @@ func verify(ctx context.Context, out io.Writer, fsys vfs.FS, run string) error {
 		switch {
 		case errors.Is(err, context.Canceled):
 			return err
+		case errors.Is(err, checkpoint.ErrGone):
+			continue
 		case err != nil:
 			bad++
 			fmt.Fprintf(out, "BAD  %v\n", err)
