@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -153,6 +154,46 @@ func TestNewerFormat(t *testing.T) {
 	c, skipped := latest(t, m)
 	if c.Manifest.Step != 10 || len(skipped) != 1 || !errors.Is(skipped[0].Err, ErrFormat) || skipped[0].MovedTo != "" {
 		t.Errorf("step %d, skipped %v", c.Manifest.Step, skipped)
+	}
+}
+
+// TestSealedNonsense changes a file and its checksum, as a bug could: the tables
+// must still agree with each other and with the tensors' files.
+func TestSealedNonsense(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ file, from, to string }{
+		"offset":    {indexName, `"offset":192`, `"offset":196`},
+		"type":      {indexName, `"dtype":"F32","shape":[6]`, `"dtype":"I32","shape":[6]`},
+		"shape":     {indexName, `"shape":[6]`, `"shape":[7]`},
+		"file":      {indexName, `"file":"expert-L01-E001.safetensors"`, `"file":"../../x"`},
+		"no JSON":   {indexName, `{`, `[`},
+		"step":      {stateName, `"step": 10`, `"step": 11`},
+		"cursor":    {stateName, `"cursor": 80`, `"cursor": -1`},
+		"no header": {"model-r0000-of-0001.safetensors", `{"embed"`, `["embed"`},
+	} {
+		mem := vfs.NewMem()
+		save(t, open(t, mem, Options{}), 10)
+		at := path.Join(dir, stepDir(10))
+		text := strings.Replace(string(read(t, mem, path.Join(at, c.file))), c.from, c.to, 1)
+		rewrite(t, mem, path.Join(at, c.file), []byte(text))
+		m, err := readManifest(mem, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range m.Files {
+			if f := &m.Files[i]; f.Name == c.file {
+				f.Size, f.SHA256 = int64(len(text)), fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+			}
+		}
+		sealed, err := m.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rewrite(t, mem, path.Join(at, manifestName), sealed)
+		_, err = Verify(context.Background(), mem, dir, stepDir(10))
+		if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), "checksum") {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }
 

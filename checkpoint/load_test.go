@@ -147,6 +147,37 @@ func TestOtherTypes(t *testing.T) {
 	}
 }
 
+// TestLargeFilesInParallel saves enough for several files at a time.
+func TestLargeFilesInParallel(t *testing.T) {
+	t.Parallel()
+	root, err := vfs.Dir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	const files, size = 8, smallBatch / 8
+	data := make([]byte, size)
+	data[size-1] = 7
+	s := &Snapshot{State: State{Step: 1}}
+	for i := range files {
+		s.Tensors = append(s.Tensors, Tensor{Name: fmt.Sprint(i), Group: ExpertGroup(0, i), DType: safetensors.U8, Shape: []int64{size}, Data: data})
+	}
+	m := open(t, root, Options{})
+	if err := m.Save(s); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := m.waitAndFind()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 1)
+	for i := range files {
+		if err := c.LoadSlice(fmt.Sprint(i), []int64{size - 1}, []int64{1}, got); err != nil || got[0] != 7 {
+			t.Errorf("tensor %d ends with %d, %v", i, got[0], err)
+		}
+	}
+}
+
 // TestFormatV1 reads a checkpoint of the first version, which never changes.
 func TestFormatV1(t *testing.T) {
 	t.Parallel()

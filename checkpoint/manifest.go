@@ -47,15 +47,6 @@ func (m *Manifest) Size() int64 {
 	return total
 }
 
-func (m *Manifest) file(name string) (FileSum, bool) {
-	for _, f := range m.Files {
-		if f.Name == name {
-			return f, true
-		}
-	}
-	return FileSum{}, false
-}
-
 // sumEnd is what follows the manifest's own hash in the file.
 const sumEnd = "\"\n}\n"
 
