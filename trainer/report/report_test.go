@@ -311,10 +311,10 @@ func TestPlotLoss(t *testing.T) {
 	}
 	baselines := []Compressed{{"gzip -9", 1, 1.93}, {"xz -9e", 1, 1.62}}
 	for name, p := range map[string]Plot{
-		"full":  {Title: "nano: 2.4 M parameters, 12.3 M tokens", Lines: lines, Baselines: baselines},
-		"one":   {Title: "nano", Lines: lines[:2], Baselines: baselines},
-		"none":  {Title: "nano"},
-		"low":   {Title: "over-fitted", Lines: []Line{{Step: 1, Train: &Train{CELoss: 1e-9}}, {Step: 2, Train: &Train{CELoss: 0}}}},
+		"full": {Title: "nano: 2.4 M parameters, 12.3 M tokens", Lines: lines, Baselines: baselines},
+		"one":  {Title: "nano", Lines: lines[:2], Baselines: baselines},
+		"none": {Title: "nano"},
+		"low":  {Title: "over-fitted", Lines: []Line{{Step: 1, Train: &Train{CELoss: 1e-9}}, {Step: 2, Train: &Train{CELoss: 0}}}},
 	} {
 		path := filepath.Join(dir, name+".png")
 		if err := PlotLoss(path, p); err != nil {
