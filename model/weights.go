@@ -104,8 +104,16 @@ func sub(flat *engine.Tensor, offset int, shape ...int) *engine.Tensor {
 	return &engine.Tensor{Shape: shape, DType: flat.DType, Mem: flat.Mem, Off: flat.Off + int64(offset)*flat.DType.Bytes()}
 }
 
-// Init draws the initial weights.
+// Init draws the initial weights and clears the moments.
 func (w *Weights) Init(seed uint64) error {
+	for _, t := range []*engine.Tensor{w.M, w.V} {
+		if t == nil {
+			continue
+		}
+		if err := w.backend.Write(t, make([]float32, t.Size())); err != nil {
+			return err
+		}
+	}
 	for i, p := range w.Params {
 		x := make([]float32, p.Size())
 		w.Config.InitParam(p, seed, x)

@@ -1,0 +1,87 @@
+package trainer
+
+import (
+	"jambalaya/internal/engine"
+	"jambalaya/model"
+)
+
+// input is host data for an input of a plan; Value -1 is one the graph lacks.
+type input struct {
+	value engine.ValueID
+	host  any
+}
+
+func writeInputs(be engine.Backend, plan *engine.Plan, inputs []input) error {
+	for _, in := range inputs {
+		if in.value < 0 {
+			continue
+		}
+		if err := be.Write(plan.Tensor(in.value), in.host); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readings add up what the micro-batches of a step report.
+type readings struct {
+	lossOut, auxOut, loadOut *engine.Tensor // the last two are nil without experts
+
+	loss, aux float64
+	load      []float64 // assignments by MoE layer and expert
+
+	one, loads []float32 // host memory
+}
+
+func newReadings(g *model.TrainingGraph, plan *engine.Plan) readings {
+	r := readings{lossOut: plan.Tensor(g.Loss), one: make([]float32, 1)}
+	if g.Aux >= 0 {
+		r.auxOut, r.loadOut = plan.Tensor(g.Aux), plan.Tensor(g.Load)
+		r.loads = make([]float32, r.loadOut.Size())
+		r.load = make([]float64, r.loadOut.Size())
+	}
+	return r
+}
+
+func (r *readings) clear() {
+	r.loss, r.aux = 0, 0
+	clear(r.load)
+}
+
+// add reads the outputs of the plan's last run.
+func (r *readings) add(be engine.Backend) error {
+	if err := be.Read(r.one, r.lossOut); err != nil {
+		return err
+	}
+	r.loss += float64(r.one[0])
+	if r.auxOut == nil {
+		return nil
+	}
+	if err := be.Read(r.one, r.auxOut); err != nil {
+		return err
+	}
+	r.aux += float64(r.one[0])
+	if err := be.Read(r.loads, r.loadOut); err != nil {
+		return err
+	}
+	for i, n := range r.loads {
+		r.load[i] += float64(n)
+	}
+	return nil
+}
+
+// shares returns each expert's share of its layer's assignments.
+func (r *readings) shares(experts int) [][]float64 {
+	var all [][]float64
+	for i := 0; i < len(r.load); i += experts {
+		row, total := make([]float64, experts), 0.0
+		for _, n := range r.load[i : i+experts] {
+			total += n
+		}
+		for e := range row {
+			row[e] = r.load[i+e] / max(1, total)
+		}
+		all = append(all, row)
+	}
+	return all
+}

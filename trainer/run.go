@@ -1,0 +1,276 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"jambalaya/checkpoint"
+	"jambalaya/data"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/human"
+	"jambalaya/internal/term"
+	"jambalaya/internal/vfs"
+	"jambalaya/model"
+	"jambalaya/trainer/optim"
+	"jambalaya/trainer/report"
+)
+
+// ErrStopped is returned when a run was asked to stop and has saved its state.
+var ErrStopped = errors.New("stopped; the same command goes on from here")
+
+// Options are what Run needs besides the configuration.
+type Options struct {
+	Name   string // of the preset, for titles
+	Out    string // the run's directory
+	Fresh  bool   // move an earlier run in Out aside instead of resuming it
+	Stdout *os.File
+}
+
+// Run trains: it prepares the corpus, starts or resumes the run in the directory,
+// and leaves metrics, checkpoints, a plot and samples there. Cancelling the
+// context saves a checkpoint after the step in progress and returns ErrStopped.
+func Run(ctx context.Context, cfg Config, opt Options) error {
+	dir, err := openRunDir(opt.Out, opt.Fresh)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	r := &run{cfg: cfg, opt: opt, dir: dir}
+	recorded, resumed, err := dir.recorded()
+	if err != nil {
+		return err
+	}
+	if resumed {
+		if r.cfg, err = cfg.Resume(recorded); err != nil {
+			return cli.Config(err)
+		}
+	}
+	defer r.close()
+	for _, part := range []func(context.Context) error{r.openCorpus, r.openModel, r.restore, r.budget, r.train, r.finish} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run is one process's work on a run. Its parts are prepared one after the other
+// by the methods that Run lists.
+type run struct {
+	cfg Config
+	opt Options
+	dir *runDir
+
+	corpus  *data.Corpus
+	index   *data.Index
+	loader  *data.Loader
+	device  *Device
+	weights *model.Weights
+	learner *learner
+	eval    *evaluator
+
+	store   *checkpoint.Manager
+	metrics *report.Metrics
+	done    int64 // optimiser steps taken
+	tokens  int64 // read by them
+	show    *term.Progress
+}
+
+func (r *run) close() {
+	if r.show != nil {
+		r.show.Close()
+	}
+	for _, c := range []interface{ close() }{r.learner, r.eval} {
+		if c != nil {
+			c.close()
+		}
+	}
+	if r.loader != nil {
+		r.loader.Close()
+	}
+	if r.metrics != nil {
+		r.metrics.Close()
+	}
+	if r.device != nil {
+		r.device.Close()
+	}
+	if r.corpus != nil {
+		r.corpus.Close()
+	}
+}
+
+func (r *run) printf(format string, args ...any) {
+	if r.show != nil {
+		r.show.Logf(format, args...)
+		return
+	}
+	fmt.Fprintf(r.opt.Stdout, format+"\n", args...)
+}
+
+// openCorpus shards the text if that has not been done, and fixes the order of
+// the samples.
+func (r *run) openCorpus(ctx context.Context) error {
+	var bar *term.Progress
+	var stage data.Progress
+	corpus, err := data.Open(ctx, r.cfg.Data, func(p data.Progress) {
+		if p.Source != stage.Source || p.Stage != stage.Stage {
+			if bar != nil {
+				bar.Close()
+			}
+			bar = term.NewProgress(r.opt.Stdout, term.Options{Label: p.Stage + " " + p.Source, Total: p.Total, Format: human.Bytes})
+		}
+		stage = p
+		bar.Set(p.Done)
+	})
+	if bar != nil {
+		bar.Close()
+	}
+	if err != nil {
+		return err
+	}
+	r.corpus = corpus
+	if r.index, err = corpus.Index(r.cfg.Trainer.Seed); err != nil {
+		return err
+	}
+	r.printf("data: %s tokens to learn from, tokenizer %s, in %s", human.Count(float64(corpus.Tokens())), corpus.Tokenizer().ID(),
+		strings.Join(corpus.Dirs(), ", "))
+	return nil
+}
+
+// openModel makes the weights and plans.
+func (r *run) openModel(context.Context) error {
+	c := r.cfg
+	if n := r.corpus.Tokenizer().VocabSize(); n > c.Model.VocabSize {
+		return cli.Config(fmt.Errorf("model.vocab_size: %d is smaller than the vocabulary of tokenizer %s, %d", c.Model.VocabSize, r.corpus.Tokenizer().ID(), n))
+	}
+	var err error
+	if r.device, err = OpenDevice(c.Trainer.Device, c.Trainer.Threads); err != nil {
+		return err
+	}
+	if r.weights, err = model.NewWeights(r.device, c.Model, true); err != nil {
+		return err
+	}
+	if r.learner, err = newLearner(r.device, r.weights, c); err != nil {
+		return err
+	}
+	if r.eval, err = newEvaluator(r.device, r.weights, c, r.corpus); err != nil {
+		return err
+	}
+	counts := c.Model.Counts()
+	r.printf("model: %s parameters, %s active a token; %s", human.Count(float64(counts.Total)), human.Count(float64(counts.Active)), r.device.Path)
+	r.printf("memory: %s", r.learner.memory())
+	return nil
+}
+
+// restore loads the newest good checkpoint, or draws the initial weights.
+func (r *run) restore(ctx context.Context) error {
+	fsys, err := vfs.Dir(r.dir.path)
+	if err != nil {
+		return err
+	}
+	r.store, err = checkpoint.Open(fsys, checkpointDir, checkpoint.Options{Config: r.cfg.Checkpoint, Run: r.opt.Name, Done: r.saved})
+	if err != nil {
+		return err
+	}
+	found, skipped, err := r.store.Latest(ctx)
+	for _, s := range skipped {
+		r.printf("warning: %v", s)
+	}
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+		return r.weights.Init(r.cfg.Trainer.Seed)
+	case err != nil:
+		return err
+	}
+	return r.resume(found)
+}
+
+// resume takes a checkpoint's place in the run.
+func (r *run) resume(c *checkpoint.Checkpoint) error {
+	if c.State.DataHash != r.index.Hash() {
+		return fmt.Errorf("checkpoint %s was trained on other data than %s; restore the data, or start another run with --out", c.Name(), strings.Join(r.corpus.Dirs(), ", "))
+	}
+	if c.State.CPUPath != r.device.Path {
+		r.printf("warning: the checkpoint was computed on %s, this is %s: results may differ in the last bits", c.State.CPUPath, r.device.Path)
+	}
+	if err := restoreTensors(r.device, r.weights, c, false); err != nil {
+		return err
+	}
+	saved, err := decodeCounters(c.State.Trainer)
+	if err != nil {
+		return err
+	}
+	r.done, r.tokens, r.learner.state = c.State.Step, saved.Tokens, saved.Optim
+	r.printf("resumed from step %d of %d", r.done, r.cfg.Trainer.Steps)
+	return nil
+}
+
+// openLoader starts reading at the sample that step done+1 begins with.
+func (r *run) openLoader() (*data.Loader, error) {
+	return data.NewLoader(r.index, data.LoaderOptions{Rows: r.cfg.Trainer.BatchSize, Start: r.done * r.samplesPerStep(), Prefetch: r.cfg.Data.Prefetch})
+}
+
+func (r *run) samplesPerStep() int64 {
+	return int64(r.cfg.Trainer.BatchSize * r.cfg.Trainer.Accumulation)
+}
+
+// budget turns the minutes into steps, once for a run, and records the
+// configuration. It times real steps and then forgets what they changed.
+func (r *run) budget(ctx context.Context) error {
+	_, recorded, err := r.dir.recorded()
+	if err != nil {
+		return err
+	}
+	if !recorded {
+		if r.cfg.Trainer.Minutes > 0 {
+			seconds, err := r.timeSteps(ctx)
+			if err != nil {
+				return err
+			}
+			r.cfg.Trainer.Steps = r.cfg.Trainer.StepsWithin(seconds)
+			r.printf("budget: %g minutes at %.0f ms a step are %d steps", r.cfg.Trainer.Minutes, 1000*seconds, r.cfg.Trainer.Steps)
+		}
+		if err := errors.Join(r.dir.keepTokenizer(r.corpus.Tokenizer()), r.dir.record(r.cfg)); err != nil {
+			return fmt.Errorf("run directory: %w", err)
+		}
+	}
+	last := r.done
+	if r.done == 0 {
+		last = -1
+	}
+	r.metrics, err = report.OpenMetrics(r.dir.file(metricsFile), last)
+	return err
+}
+
+const (
+	timedSteps  = 4
+	timedAtMost = 10 * time.Second
+	// budgetShare of the minutes is for steps; validation, checkpoints and
+	// samples take the rest.
+	budgetShare = 0.85
+)
+
+// timeSteps returns how long a step takes, with its share of what comes between.
+func (r *run) timeSteps(ctx context.Context) (float64, error) {
+	loader, err := r.openLoader()
+	if err != nil {
+		return 0, err
+	}
+	defer loader.Close()
+	best := time.Duration(1<<63 - 1)
+	for i, start := 0, time.Now(); i <= timedSteps && time.Since(start) < timedAtMost || i < 2; i++ {
+		began := time.Now()
+		if _, err := r.learner.step(1, 1, func(b *data.Batch) error { return loader.Next(ctx, b) }); err != nil {
+			return 0, err
+		}
+		if i > 0 { // the first one finds cold caches
+			best = min(best, time.Since(began))
+		}
+	}
+	r.learner.state = optim.State{}
+	return best.Seconds() / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
+}

@@ -1,0 +1,142 @@
+package trainer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"jambalaya/data/tokenizer"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
+)
+
+// Names in a run's directory.
+const (
+	configFile    = "config.yaml"
+	metricsFile   = "metrics.jsonl"
+	plotFile      = "loss.png"
+	samplesFile   = "samples.txt"
+	checkpointDir = "checkpoints"
+	tokenizerFile = "tokenizer.json"
+	lockFile      = ".lock"
+)
+
+// ErrBusy is returned when another process works in the run's directory.
+var ErrBusy = errors.New("another process trains in this directory")
+
+// runDir is the directory of a run, locked by this process.
+type runDir struct {
+	path string
+	lock *os.File
+}
+
+// openRunDir makes and locks the directory. fresh moves what an earlier run left
+// there aside.
+func openRunDir(path string, fresh bool) (*runDir, error) {
+	if fresh {
+		if err := moveAside(path); err != nil {
+			return nil, fmt.Errorf("run directory: %w", err)
+		}
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
+	}
+	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
+	}
+	if err := tryLock(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w; wait for it, or choose another with --out", path, ErrBusy)
+	}
+	return &runDir{path: path, lock: f}, nil
+}
+
+// moveAside renames a run's directory to the first free NAME.old-N.
+func moveAside(path string) error {
+	if _, err := os.Stat(filepath.Join(path, configFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for n := 1; ; n++ {
+		old := fmt.Sprintf("%s.old-%d", filepath.Clean(path), n)
+		if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(path, old)
+		}
+	}
+}
+
+func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
+
+func (d *runDir) close() { d.lock.Close() }
+
+// recorded returns the configuration that the run was started with, and whether
+// there is one.
+func (d *runDir) recorded() (Config, bool, error) {
+	cfg, err := LoadRun(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, false, nil
+	}
+	return cfg, err == nil, err
+}
+
+// LoadRun reads the configuration of a run's directory.
+func LoadRun(dir string) (Config, error) {
+	name := filepath.Join(dir, configFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return Config{}, err
+	}
+	cfg, _, err := LoadConfig(config.File{Name: name, Text: text}, nil)
+	return cfg, cli.Config(err)
+}
+
+// record writes the configuration as resolved.
+func (d *runDir) record(cfg Config) error {
+	text, err := config.Encode(cfg)
+	if err != nil {
+		return err
+	}
+	return writeFile(d.file(configFile), text)
+}
+
+// writeFile replaces a file as a whole.
+func writeFile(name string, text []byte) error {
+	tmp := name + ".tmp"
+	if err := os.WriteFile(tmp, text, 0o644); err != nil {
+		return err
+	}
+	f, err := os.Open(tmp)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+// keepTokenizer leaves a copy of a trained tokenizer with the run, so that its
+// model can be used without the corpus.
+func (d *runDir) keepTokenizer(tok tokenizer.Tokenizer) error {
+	if bpe, ok := tok.(*tokenizer.BPE); ok {
+		return writeFile(d.file(tokenizerFile), bpe.File())
+	}
+	return nil
+}
+
+// runTokenizer opens the tokenizer that a run's model was trained with.
+func runTokenizer(dir, name, hash string) (tokenizer.Tokenizer, error) {
+	tok, err := tokenizer.Named(name)
+	if errors.Is(err, tokenizer.ErrUnknown) {
+		tok, err = tokenizer.Load(filepath.Join(dir, tokenizerFile))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if tok.Hash() != hash {
+		return nil, fmt.Errorf("%s: the model was trained with another tokenizer than %s", dir, tok.ID())
+	}
+	return tok, nil
+}

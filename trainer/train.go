@@ -1,0 +1,159 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"jambalaya/checkpoint"
+	"jambalaya/data"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
+	"jambalaya/internal/human"
+	"jambalaya/internal/term"
+	"jambalaya/trainer/report"
+)
+
+// train takes the steps that are left.
+func (r *run) train(ctx context.Context) error {
+	steps := int64(r.cfg.Trainer.Steps)
+	if r.done >= steps {
+		return nil
+	}
+	var err error
+	if r.loader, err = r.openLoader(); err != nil {
+		return err
+	}
+	r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
+	defer r.show.Close()
+	if r.done == 0 && r.metrics.Last() < 0 {
+		if err := r.validateInitial(ctx); err != nil {
+			return r.stopped(ctx, err)
+		}
+	}
+	for r.done < steps {
+		if err := r.oneStep(ctx, steps); err != nil {
+			return r.stopped(ctx, err)
+		}
+	}
+	return nil
+}
+
+// validateInitial writes line 0: the weights as drawn.
+func (r *run) validateInitial(ctx context.Context) error {
+	v, err := r.eval.run(ctx)
+	if err != nil {
+		return err
+	}
+	r.printf("start: %s", v)
+	return r.metrics.Append(report.Line{Validation: v.line(), Timing: report.Now(0)})
+}
+
+// oneStep takes a step, with the validation and the checkpoint that are due after
+// it. The metrics line of a step is on disk before a checkpoint of it is.
+func (r *run) oneStep(ctx context.Context, steps int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	began := time.Now()
+	res, err := r.learner.step(r.done+1, steps, func(b *data.Batch) error { return r.loader.Next(ctx, b) })
+	if err != nil {
+		return err
+	}
+	r.done++
+	r.tokens += int64(res.Tokens)
+	rate := float64(res.Tokens) / time.Since(began).Seconds()
+	line := report.Line{Step: r.done, Tokens: r.tokens, Train: res.line(), Timing: report.Now(rate)}
+	if res.Verdict != "" {
+		r.printf("step %d skipped: %s (loss %.4g, gradient norm %.4g); %d skipped so far",
+			r.done, res.Verdict, res.Loss, res.GradNorm, r.learner.state.NonFinite+r.learner.state.Spikes)
+	}
+	if r.done%int64(r.cfg.Trainer.EvalEvery) == 0 || r.done == steps {
+		// A stop signal waits for the validation: the line of a step is written once.
+		v, err := r.eval.run(context.WithoutCancel(ctx))
+		if err != nil {
+			return err
+		}
+		line.Validation = v.line()
+		r.printf("step %d: %s", r.done, v)
+	}
+	if err := r.metrics.Append(line); err != nil {
+		return err
+	}
+	if r.done%int64(r.cfg.Checkpoint.Every) == 0 || r.done == steps {
+		if err := r.save(); err != nil {
+			return err
+		}
+	}
+	r.show.Set(r.done, fmt.Sprintf("loss %.3f", res.CELoss), human.Count(rate)+" tokens/s")
+	return nil
+}
+
+// line is the step's part of its metrics line.
+func (s StepResult) line() *report.Train {
+	t := &report.Train{Loss: report.Number(s.Loss), CELoss: report.Number(s.CELoss), AuxLoss: report.Number(s.AuxLoss),
+		GradNorm: report.Number(s.GradNorm), LR: report.Number(s.LR), Skipped: string(s.Verdict)}
+	for _, layer := range s.Load {
+		row := make([]report.Number, len(layer))
+		for e, share := range layer {
+			row[e] = report.Number(share)
+		}
+		t.ExpertLoad = append(t.ExpertLoad, row)
+	}
+	return t
+}
+
+// stopped saves a checkpoint if the run was asked to stop, and says so; other
+// errors pass.
+func (r *run) stopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if r.done > 0 && r.store.Saved() != r.done {
+		if err := r.store.Wait(); err == nil && r.store.Saved() != r.done {
+			if err := r.save(); err != nil {
+				return err
+			}
+		}
+		if err := r.store.Wait(); err != nil {
+			return err
+		}
+	}
+	r.show.Close()
+	return cli.Interrupted(fmt.Errorf("step %d of %d: %w", r.done, r.cfg.Trainer.Steps, ErrStopped))
+}
+
+// save starts a checkpoint of the current state.
+func (r *run) save() error {
+	if err := r.metrics.Sync(); err != nil {
+		return err
+	}
+	tensors, err := snapshotTensors(r.device, r.weights)
+	if err != nil {
+		return err
+	}
+	hash, err := config.Hash(r.cfg)
+	if err != nil {
+		return err
+	}
+	extra, err := encodeCounters(counters{Steps: int64(r.cfg.Trainer.Steps), Tokens: r.tokens, Optim: r.learner.state})
+	if err != nil {
+		return err
+	}
+	return r.store.Save(&checkpoint.Snapshot{Tensors: tensors, State: checkpoint.State{
+		Step: r.done, Seed: r.cfg.Trainer.Seed, Cursor: r.done * r.samplesPerStep(),
+		ConfigHash: hash, DataHash: r.index.Hash(), TokenizerHash: r.corpus.Tokenizer().Hash(),
+		LearningRate: r.cfg.Optim.Rate(r.done, int64(r.cfg.Trainer.Steps)),
+		Device:       r.device.Name(), CPUPath: r.device.Path, Trainer: extra,
+	}})
+}
+
+// saved is told how each save ended.
+func (r *run) saved(res checkpoint.Result) {
+	switch {
+	case res.Err != nil:
+		r.printf("warning: checkpoint of step %d failed: %v; the one before it stays, training goes on", res.Step, res.Err)
+	case res.RetainErr != nil:
+		r.printf("warning: older checkpoints could not be removed: %v", res.RetainErr)
+	}
+}
