@@ -48,11 +48,14 @@ func (m *microkernel) call(kernel gemmKernel, i, n int) {
 
 // copyStrip is dst[k*stored + j] = src[k*ld + j] for j below columns (16 at most) and k below kc.
 func copyStrip(dst []float32, stored int, src []float32, ld, columns, kc int) {
-	if current != levelAVX512 {
+	switch {
+	case current == levelAVX512:
+		copy16AVX512(int64(kc), &src[0], int64(ld)*4, int64(columns), &dst[0], int64(stored)*4)
+	case current == levelAVX2 && columns == 16:
+		copy16AVX2(int64(kc), &src[0], int64(ld)*4, &dst[0], int64(stored)*4)
+	default:
 		copyStripGo(dst, stored, src, ld, columns, kc)
-		return
 	}
-	copy16AVX512(int64(kc), &src[0], int64(ld)*4, int64(columns), &dst[0], int64(stored)*4)
 }
 
 // transposeStrip is dst[k*stored + j] = src[j*ld + k] for j below columns (16 at most) and k below kc.

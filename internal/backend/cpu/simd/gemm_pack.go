@@ -18,7 +18,10 @@ func packTransposed(dst []float32, stored int, src []float32, ld, columns, kc in
 // values; the products of what is there are never stored.
 func copyStripGo(dst []float32, stored int, src []float32, ld, columns, kc int) {
 	for k := range kc {
-		copy(dst[k*stored:k*stored+columns], src[k*ld:])
+		from, to := src[k*ld:][:columns], dst[k*stored:][:columns]
+		for j, v := range from { // too short for copy
+			to[j] = v
+		}
 	}
 }
 

@@ -162,7 +162,10 @@ func dots3AVX2(k int64, x *float32, ldx int64, w *float32, ldw int64, cols int64
 func copy16AVX512(kc int64, src *float32, lds int64, cols int64, dst *float32, ldd int64)
 
 //go:noescape
+func copy16AVX2(kc int64, src *float32, lds int64, dst *float32, ldd int64)
+
+//go:noescape
 func transpose16AVX512(kc int64, src *float32, lds int64, rows int64, dst *float32, ldd int64)
 
 //go:noescape
-func transpose8AVX2(blocks int64, src *float32, lds int64, dst *float32, ldd int64)
+func transpose8AVX2(kc int64, src *float32, lds int64, dst *float32, ldd int64)

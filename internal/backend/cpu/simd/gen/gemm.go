@@ -30,7 +30,8 @@ func gemm() {
 	for rows := 1; rows <= 3; rows++ { // four take all 16 registers
 		dots(avx2, rows)
 	}
-	copyColumns()
+	copyAVX512()
+	copyAVX2()
 	transposeAVX512()
 	transposeAVX2()
 }
@@ -168,25 +169,33 @@ func (m microkernel) step() {
 	}
 }
 
-// store writes the accumulators to C, or adds them.
+// store writes the accumulators to C, or adds them. On AVX2 masked moves are slow, so whole rows have their own
+// way.
 func (m microkernel) store(name string) {
+	if m.name == avx2.name {
+		cols := reg.RAX
+		Load(Param("cols"), cols)
+		CMPQ(cols, Imm(uint64(m.vecs*m.lane)))
+		JNE(LabelRef(name + "_part"))
+		m.addOrStore(name+"_whole", false)
+		Label(name + "_part")
+		m.maskRegisters()
+	}
+	m.addOrStore(name, true)
+}
+
+func (m microkernel) addOrStore(name string, masked bool) {
 	flag := reg.RAX
 	Load(Param("acc"), flag)
 	TESTQ(flag, flag)
 	JZ(LabelRef(name + "_store"))
-	if m.name == avx2.name {
-		m.maskRegisters()
-	}
 	for _, add := range []bool{true, false} {
 		if !add {
 			Label(name + "_store")
-			if m.name == avx2.name {
-				m.maskRegisters()
-			}
 		}
 		for row := range m.rows {
 			for v := range m.vecs {
-				m.storeVector(m.acc(row, v), Mem{Base: cReg, Disp: v * m.bytes()}, v, add)
+				m.storeVector(m.acc(row, v), Mem{Base: cReg, Disp: v * m.bytes()}, v, add, masked)
 			}
 			if row < m.rows-1 {
 				ADDQ(ldcReg, cReg)
@@ -197,21 +206,27 @@ func (m microkernel) store(name string) {
 	}
 }
 
-func (m microkernel) storeVector(acc reg.VecPhysical, dst Mem, v int, add bool) {
+func (m microkernel) storeVector(acc reg.VecPhysical, dst Mem, v int, add, masked bool) {
 	old := m.bcast(v)
-	if m.name == avx512.name {
+	switch {
+	case !masked:
+		if add {
+			VADDPS(dst, acc, acc)
+		}
+		VMOVUPS(acc, dst)
+	case m.name == avx512.name:
 		if add {
 			VMOVUPS_Z(dst, kmask[v], old)
 			VADDPS(old, acc, acc)
 		}
 		VMOVUPS(acc, kmask[v], dst)
-		return
+	default:
+		if add {
+			VMASKMOVPS(dst, m.b(v), old)
+			VADDPS(old, acc, acc)
+		}
+		VMASKMOVPS(acc, m.b(v), dst)
 	}
-	if add {
-		VMASKMOVPS(dst, m.b(v), old)
-		VADDPS(old, acc, acc)
-	}
-	VMASKMOVPS(acc, m.b(v), dst)
 }
 
 var kmask = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3}

@@ -6,9 +6,9 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// copyColumns emits the packing of up to 16 columns that stay columns: dst[k*ldd + i] = src[k*lds + i] for i below
+// copyAVX512 emits the packing of up to 16 columns that stay columns: dst[k*ldd + i] = src[k*lds + i] for i below
 // cols and kc rows, strides in bytes. Rows may be pages apart, out of the reach of the hardware's prefetching.
-func copyColumns() {
+func copyAVX512() {
 	TEXT("copy16AVX512", NOSPLIT, "func(kc int64, src *float32, lds int64, cols int64, dst *float32, ldd int64)")
 	Pragma("noescape")
 	kc, src, lds, dst, ldd := reg.RCX, reg.RSI, reg.RDX, reg.RDI, reg.R8
@@ -23,6 +23,26 @@ func copyColumns() {
 	ADDQ(ldd, dst)
 	DECQ(kc)
 	JNZ(LabelRef("copy16_loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// copyAVX2 emits the same for 16 columns.
+func copyAVX2() {
+	TEXT("copy16AVX2", NOSPLIT, "func(kc int64, src *float32, lds int64, dst *float32, ldd int64)")
+	Pragma("noescape")
+	kc, src, lds, dst, ldd := reg.RCX, reg.RSI, reg.RDX, reg.RDI, reg.R8
+	loadStrip(kc, src, lds, dst, ldd)
+	Label("copy16AVX2_loop")
+	PREFETCHT0(Mem{Base: src, Index: lds, Scale: 8})
+	VMOVUPS(Mem{Base: src}, ymm[0])
+	VMOVUPS(Mem{Base: src, Disp: 32}, ymm[1])
+	VMOVUPS(ymm[0], Mem{Base: dst})
+	VMOVUPS(ymm[1], Mem{Base: dst, Disp: 32})
+	ADDQ(lds, src)
+	ADDQ(ldd, dst)
+	DECQ(kc)
+	JNZ(LabelRef("copy16AVX2_loop"))
 	VZEROUPPER()
 	RET()
 }
@@ -125,17 +145,13 @@ func transpose16() {
 	}
 }
 
-// transposeAVX2 emits the packing of 8 rows over blocks of 8 columns: dst[k*ldd + i] = src[i*lds + k] for
-// k below 8*blocks.
+// transposeAVX2 emits the packing of 8 rows over kc blocks of 8 columns: dst[k*ldd + i] = src[i*lds + k] for
+// k below 8*kc.
 func transposeAVX2() {
-	TEXT("transpose8AVX2", NOSPLIT, "func(blocks int64, src *float32, lds int64, dst *float32, ldd int64)")
+	TEXT("transpose8AVX2", NOSPLIT, "func(kc int64, src *float32, lds int64, dst *float32, ldd int64)")
 	Pragma("noescape")
-	blocks, src, lds, dst, ldd := reg.RCX, reg.RSI, reg.RDX, reg.RDI, reg.R8
-	Load(Param("blocks"), blocks)
-	Load(Param("src"), src)
-	Load(Param("lds"), lds)
-	Load(Param("dst"), dst)
-	Load(Param("ldd"), ldd)
+	kc, src, lds, dst, ldd := reg.RCX, reg.RSI, reg.RDX, reg.RDI, reg.R8
+	loadStrip(kc, src, lds, dst, ldd)
 	Label("transpose8_loop")
 	row, y := reg.R10, ymm
 	MOVQ(src, row)
@@ -163,7 +179,7 @@ func transposeAVX2() {
 		}
 	}
 	ADDQ(Imm(32), src)
-	DECQ(blocks)
+	DECQ(kc)
 	JNZ(LabelRef("transpose8_loop"))
 	VZEROUPPER()
 	RET()
