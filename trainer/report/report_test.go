@@ -302,7 +302,7 @@ func TestCompressStops(t *testing.T) {
 func TestPlotLoss(t *testing.T) {
 	t.Parallel()
 	var lines []Line
-	for step := range int64(3001) {
+	for step := range int64(1001) {
 		lines = append(lines, fake(step, 0))
 	}
 	dir := t.TempDir()
