@@ -1,7 +1,9 @@
-// Command ckpt lists and checks the checkpoints of a run:
+// Command ckpt lists and checks the checkpoints of a run, and compares the model
+// with the reference implementation:
 //
 //	go run ./cmd/ckpt ls --run runs/nano
 //	go run ./cmd/ckpt verify --run runs/nano
+//	go run ./cmd/ckpt parity model/testdata/golden/*/
 //
 // It changes nothing. Exit codes: 0 done, 1 a checkpoint is damaged or cannot be
 // read, 78 the command line is wrong or there is no such run.
@@ -18,10 +20,10 @@ func main() { cli.Main(newCommand()) }
 func newCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ckpt",
-		Short: "List and check the checkpoints of a run",
+		Short: "List and check checkpoints; compare the model with the reference",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newListCommand(), newVerifyCommand())
+	cmd.AddCommand(newListCommand(), newVerifyCommand(), newParityCommand())
 	return cmd
 }
