@@ -23,8 +23,6 @@ func peak(b *Backend) float64 {
 	return best
 }
 
-// BenchmarkMatMul reports the best call's fraction of the peak that was measured next to it: the mean is at the
-// mercy of what else the machine does.
 func BenchmarkMatMul(b *testing.B) {
 	for _, threads := range []int{1, 2} {
 		be := New(threads)
@@ -38,18 +36,55 @@ func BenchmarkMatMul(b *testing.B) {
 					c.in(shape(s[0], s[2], ta)...)
 					c.in(shape(s[2], s[1], tb)...)
 					c.out(s[0], s[1])
-					step := c.bind()
-					best := time.Hour
-					for b.Loop() {
-						t0 := time.Now()
-						step()
-						best = min(best, time.Since(t0))
-					}
-					flops := 2 * float64(s[0]) * float64(s[1]) * float64(s[2]) / best.Seconds() / 1e9
-					b.ReportMetric(flops, "GFLOP/s")
-					b.ReportMetric(100*flops/peak(be), "%peak")
+					reportBest(b, be, c.bind(), 2*float64(s[0])*float64(s[1])*float64(s[2]))
 				})
 			}
 		}
 	}
+}
+
+// BenchmarkGroupedMatMul has 2048 rows on 8 experts, unevenly.
+func BenchmarkGroupedMatMul(b *testing.B) {
+	const rows, n, k = 2048, 1024, 256
+	offsets := []int32{0, 100, 500, 760, 1000, 1300, 1301, 1700, rows}
+	experts := len(offsets) - 1
+	for _, threads := range []int{1, 2} {
+		be := New(threads)
+		defer be.Close()
+		for _, kernel := range []string{"grouped_matmul", "grouped_matmul_dx", "grouped_matmul_dw"} {
+			b.Run(fmt.Sprintf("%d/%s", threads, kernel), func(b *testing.B) {
+				c := newTestCall(b, be, kernel)
+				switch kernel {
+				case "grouped_matmul":
+					c.in(rows, k)
+					c.in(experts, n, k)
+					c.out(rows, n)
+				case "grouped_matmul_dx":
+					c.in(rows, n)
+					c.in(experts, n, k)
+					c.out(rows, k)
+				default:
+					c.in(rows, n)
+					c.in(rows, k)
+					c.out(experts, n, k)
+				}
+				c.inInts(offsets, experts+1)
+				reportBest(b, be, c.bind(), 2*rows*n*k)
+			})
+		}
+	}
+}
+
+// reportBest runs step and reports the best call's rate and its fraction of the peak that is measured next to it:
+// the mean is at the mercy of what else the machine does.
+func reportBest(b *testing.B, be *Backend, step func(), flops float64) {
+	best := time.Hour
+	for b.Loop() {
+		t0 := time.Now()
+		step()
+		best = min(best, time.Since(t0))
+	}
+	rate := flops / best.Seconds() / 1e9
+	b.ReportMetric(rate, "GFLOP/s")
+	b.ReportMetric(100*rate/peak(be), "%peak")
 }

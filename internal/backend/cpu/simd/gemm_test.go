@@ -24,7 +24,7 @@ func atLevels(t *testing.T, f func(t *testing.T)) {
 var gemmSizes = [][3]int{ // M, N, K
 	{1, 1, 1}, {1, 1, 0}, {3, 5, 0}, {1, 64, 33}, {2, 7, 300}, {4, 100, 70}, {5, 33, 17}, {8, 31, 40}, {9, 16, 8},
 	{14, 32, 16}, {15, 48, 24}, {13, 47, 513}, {29, 49, 31}, {27, 80, 15}, {64, 65, 66}, {20, 17, 1025},
-	{170, 113, 40}, {343, 70, 30}, {6, 16, 9}, {7, 97, 1},
+	{170, 113, 20}, {343, 70, 15}, {6, 16, 9}, {7, 97, 1},
 }
 
 // product makes a problem on guarded memory with rows pad elements longer than needed.
@@ -44,15 +44,18 @@ func product(t testing.TB, rng *rand.Rand, m, n, k, pad int, ta, tb, accumulate 
 	return &Gemm{M: m, N: n, K: k, A: operand(m, k, ta), B: operand(k, n, tb), C: c.Data, LdC: c.Ld, Accumulate: accumulate}
 }
 
-func (m Mat) at(i, j int) float64 {
+// strides are the distances between the rows and between the columns of the operand.
+func (m Mat) strides() (row, column int) {
 	if m.Trans {
-		i, j = j, i
+		return 1, m.Ld
 	}
-	return float64(m.Data[i*m.Ld+j])
+	return m.Ld, 1
 }
 
 // reference returns C in float64 and, for each element, the sum of the magnitudes of what was added.
 func (g *Gemm) reference() (want, scale []float64) {
+	ai, ak := g.A.strides()
+	bk, bj := g.B.strides()
 	for i := range g.M {
 		for j := range g.N {
 			var sum, mag float64
@@ -61,7 +64,7 @@ func (g *Gemm) reference() (want, scale []float64) {
 				mag = math.Abs(sum)
 			}
 			for k := range g.K {
-				p := g.A.at(i, k) * g.B.at(k, j)
+				p := float64(g.A.Data[i*ai+k*ak]) * float64(g.B.Data[k*bk+j*bj])
 				sum += p
 				mag += math.Abs(p)
 			}
@@ -75,9 +78,9 @@ func TestGemmAgainstFloat64(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		var ws Workspace
-		for _, size := range gemmSizes {
-			for variant := range 16 {
-				ta, tb, accumulate, pad := variant&1 > 0, variant&2 > 0, variant&4 > 0, variant>>3*5
+		for n, size := range gemmSizes {
+			for variant := range 8 {
+				ta, tb, accumulate, pad := variant&1 > 0, variant&2 > 0, variant&4 > 0, (n+variant)%2*5
 				g := product(t, rng, size[0], size[1], size[2], pad, ta, tb, accumulate)
 				want, scale := g.reference()
 				before := append([]float32(nil), g.C...)
