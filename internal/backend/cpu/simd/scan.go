@@ -53,16 +53,22 @@ func (s *Scan) runStart(begin, t int) int {
 }
 
 // ForwardWork is the size of Forward's workspace for a number of channels.
-func (s *Scan) ForwardWork(channels int) int { return 2 * channels * s.States }
+func (s *Scan) ForwardWork(channels int) int {
+	return max(2*channels*s.States, s.forwardTileWork(channels))
+}
 
 // GradWork is the size of Grad's workspace.
 func (s *Scan) GradWork(channels int) int {
-	return 2*channels*s.States + (2*s.Chunk+1)*s.States + s.Chunk
+	return max(2*channels*s.States+(2*s.Chunk+1)*s.States+s.Chunk, s.gradTileWork(channels))
 }
 
 // Forward computes channels [c0, c1): y[Length,Dim], h1[Dim,States], and starts[chunks,Dim,States], the state
 // before each chunk. h1 and starts may be nil.
 func (s *Scan) Forward(y, h1, starts, work []float32, c0, c1 int) {
+	if s.tiled(c0, c1) {
+		s.forwardTiles(y, h1, starts, work, c0, c1)
+		return
+	}
 	n, channels := s.States, c1-c0
 	a, h := work[:channels*n], work[channels*n:][:channels*n]
 	s.decayRates(a, c0, c1)

@@ -7,15 +7,13 @@ package simd
 //
 // from which ddelta = x sum_n g b + sum_n (g a[t] s[t-1]) A, and so on.
 func (s *Scan) Grad(o *ScanGrads, work []float32, c0, c1 int) {
-	n, channels := s.States, c1-c0
-	g := scanGrad{Scan: s, ScanGrads: o}
-	take := func(size int) []float32 {
-		part := work[:size]
-		work = work[size:]
-		return part
+	if s.tiled(c0, c1) {
+		s.gradTiles(o, work, c0, c1)
+		return
 	}
-	g.a, g.g = take(channels*n), take(channels*n)
-	g.states, g.decays, g.sums = take((s.Chunk+1)*n), take(s.Chunk*n), take(s.Chunk)
+	n, channels, w := s.States, c1-c0, workspace(work)
+	g := scanGrad{Scan: s, ScanGrads: o, a: w.take(channels * n), g: w.take(channels * n),
+		states: w.take((s.Chunk + 1) * n), decays: w.take(s.Chunk * n), sums: w.take(s.Chunk)}
 	s.decayRates(g.a, c0, c1)
 	s.initialGrad(g.g, o.DH1, c0, c1)
 	clear(o.DB[:s.Length*n])

@@ -31,6 +31,8 @@ type vecKernels struct {
 	fir4         func(dx, d0, d1, d2, d3, w []float32)
 
 	adamW func(p, m, v, g []float32, scale, decay, beta1c, beta2, beta2c, root, eps, step float32)
+
+	scan *scanKernels // nil: the general form is used
 }
 
 // vecTables has the kernels of each level; what is not Go is added where there is assembly for it.

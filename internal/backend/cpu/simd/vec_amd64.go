@@ -24,6 +24,8 @@ func init() {
 		conv4Weights: conv4WeightsAVX512,
 		fir4:         fir4AVX512,
 		adamW:        adamWAVX512,
+		scan: &scanKernels{lanes: 16, prepare: scanPrepareAVX512, prepareGrad: scanPrepareGradAVX512, forward: scanForwardAVX512,
+			states: scanStatesAVX512, reverse: scanReverseAVX512},
 	}
 	vecTables[levelAVX2] = &vecKernels{
 		exp:          expAVX2,
@@ -48,5 +50,7 @@ func init() {
 		conv4Weights: conv4WeightsAVX2,
 		fir4:         fir4AVX2,
 		adamW:        adamWAVX2,
+		scan: &scanKernels{lanes: 8, prepare: scanPrepareAVX2, prepareGrad: scanPrepareGradAVX2, forward: scanForwardAVX2,
+			states: scanStatesAVX2, reverse: scanReverseAVX2},
 	}
 }

@@ -16,6 +16,7 @@ func init() {
 			v.reductions()
 			v.rows()
 			v.adamW()
+			v.scan()
 		}
 	})
 }
@@ -60,11 +61,7 @@ func length(name string) reg.Register { return Load(Param(name).Len(), GP64()) }
 // scalar broadcasts a float32 parameter.
 func (v target) scalar(name string) reg.VecVirtual {
 	r := v.reg()
-	p, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(p.Addr, r)
+	VBROADCASTSS(memory(name), r)
 	return r
 }
 

@@ -96,12 +96,14 @@ type sigmoids struct {
 	unit reg.VecVirtual // 1
 }
 
-func (v target) sigmoids() *sigmoids {
-	s := &sigmoids{exponential: v.exponential(), sign: v.pattern(signBit)}
+func (v target) sigmoids() *sigmoids { return v.exponential().sigmoids(v.pattern(signBit)) }
+
+func (e *exponential) sigmoids(sign Op) *sigmoids {
+	s := &sigmoids{exponential: e, sign: sign}
 	if one, ok := s.one().(reg.VecVirtual); ok {
 		s.unit = one
 	} else {
-		s.unit = v.held(1)
+		s.unit = e.held(1)
 	}
 	return s
 }
@@ -159,3 +161,6 @@ func (s *softplus) log1p(x reg.VecVirtual) {
 	VMAXPS(s.zero, x, x)
 	VFMADD231PS(p, t, x)
 }
+
+// sigmoids shares the constants.
+func (s *softplus) sigmoids() *sigmoids { return s.exponential.sigmoids(s.sign) }
