@@ -64,7 +64,11 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config) (*learner, erro
 	o := cfg.Optim
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
 		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind)
-	return l, err
+	if err != nil {
+		l.plan.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 func (l *learner) accumulates() bool { return l.cfg.Trainer.Accumulation > 1 }

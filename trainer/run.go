@@ -28,6 +28,10 @@ type Options struct {
 	Out    string // the run's directory
 	Fresh  bool   // move an earlier run in Out aside instead of resuming it
 	Stdout *os.File
+
+	// wrap stands between the run and its checkpoints' file system; tests kill the
+	// process in it.
+	wrap func(vfs.FS) vfs.FS
 }
 
 // Run trains: it prepares the corpus, starts or resumes the run in the directory,
@@ -84,10 +88,11 @@ func (r *run) close() {
 	if r.show != nil {
 		r.show.Close()
 	}
-	for _, c := range []interface{ close() }{r.learner, r.eval} {
-		if c != nil {
-			c.close()
-		}
+	if r.learner != nil {
+		r.learner.close()
+	}
+	if r.eval != nil {
+		r.eval.close()
 	}
 	if r.loader != nil {
 		r.loader.Close()
@@ -168,9 +173,13 @@ func (r *run) openModel(context.Context) error {
 
 // restore loads the newest good checkpoint, or draws the initial weights.
 func (r *run) restore(ctx context.Context) error {
-	fsys, err := vfs.Dir(r.dir.path)
+	dir, err := vfs.Dir(r.dir.path)
 	if err != nil {
 		return err
+	}
+	fsys := vfs.FS(dir)
+	if r.opt.wrap != nil {
+		fsys = r.opt.wrap(fsys)
 	}
 	r.store, err = checkpoint.Open(fsys, checkpointDir, checkpoint.Options{Config: r.cfg.Checkpoint, Run: r.opt.Name, Done: r.saved})
 	if err != nil {

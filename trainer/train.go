@@ -24,13 +24,13 @@ func (r *run) train(ctx context.Context) error {
 	if r.loader, err = r.openLoader(); err != nil {
 		return err
 	}
-	r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
-	defer r.show.Close()
-	if r.done == 0 && r.metrics.Last() < 0 {
+	if r.done == 0 {
 		if err := r.validateInitial(ctx); err != nil {
 			return r.stopped(ctx, err)
 		}
 	}
+	r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
+	defer r.show.Close()
 	for r.done < steps {
 		if err := r.oneStep(ctx, steps); err != nil {
 			return r.stopped(ctx, err)
@@ -119,7 +119,6 @@ func (r *run) stopped(ctx context.Context, err error) error {
 			return err
 		}
 	}
-	r.show.Close()
 	return cli.Interrupted(fmt.Errorf("step %d of %d: %w", r.done, r.cfg.Trainer.Steps, ErrStopped))
 }
 
@@ -132,7 +131,7 @@ func (r *run) save() error {
 	if err != nil {
 		return err
 	}
-	hash, err := config.Hash(r.cfg)
+	hash, err := config.Hash(r.cfg.identity())
 	if err != nil {
 		return err
 	}

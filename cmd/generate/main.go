@@ -66,4 +66,3 @@ func command() *cobra.Command {
 	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
 	return cmd
 }
-

@@ -93,10 +93,10 @@ func (f *flags) load(cmd *cobra.Command) (trainer.Config, config.Origins, error)
 	return trainer.LoadConfig(file, set)
 }
 
-// name is the configuration's without folder and extension.
+// name is the configuration's, without folder and extension.
 func (f *flags) name() string {
 	base := filepath.Base(f.config)
-	return strings.TrimSuffix(base, filepath.Ext(base))
+	return strings.TrimSuffix(strings.TrimSuffix(base, ".yaml"), ".yml")
 }
 
 func (f *flags) directory() string {
