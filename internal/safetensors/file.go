@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"syscall"
 )
 
 // File is a file whose bytes are in memory, read or mapped.
@@ -43,16 +42,16 @@ func Open(name string) (*File, error) {
 	if info.Size() < prefix || !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", name, formatError("not a file of at least %d bytes", prefix))
 	}
-	data, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	data, unmap, err := mapFile(f, int(info.Size()))
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", name, err)
 	}
 	file, err := Decode(data)
 	if err != nil {
-		syscall.Munmap(data)
+		unmap()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	file.unmap = func() error { return syscall.Munmap(data) }
+	file.unmap = unmap
 	return file, nil
 }
 

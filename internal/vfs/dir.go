@@ -56,12 +56,3 @@ func (d *DirFS) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(nam
 func (d *DirFS) Rename(oldname, newname string) error { return d.root.Rename(oldname, newname) }
 
 func (d *DirFS) Remove(name string) error { return d.root.Remove(name) }
-
-func (d *DirFS) SyncDir(name string) error {
-	f, err := d.root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}

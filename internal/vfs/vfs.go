@@ -91,7 +91,7 @@ func SyncClose(f File) error {
 func MkdirAll(fsys FS, name string) error {
 	if info, err := fsys.Stat(name); err == nil {
 		if !info.IsDir() {
-			return &fs.PathError{Op: "mkdir", Path: name, Err: errors.New("a file is in its place")}
+			return &fs.PathError{Op: "mkdir", Path: name, Err: errors.New("in its place is something that is not a directory (links are not followed)")}
 		}
 		return nil
 	}
