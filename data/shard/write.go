@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"jambalaya/data/internal/sealed"
@@ -89,10 +90,8 @@ func (w *Writer) Add(split string, tokens []uint32, mask []uint8, bytes int) err
 	case len(tokens) > maxRowTokens:
 		return fmt.Errorf("shard: a document of %d tokens; %d is the most: split it", len(tokens), maxRowTokens)
 	}
-	for _, id := range tokens {
-		if int64(id) >= int64(tok.VocabSize()) {
-			return fmt.Errorf("shard: %w: %d, the vocabulary has %d", ErrToken, id, tok.VocabSize())
-		}
+	if top := slices.Max(tokens); int64(top) >= int64(tok.VocabSize()) {
+		return fmt.Errorf("shard: %w: %d, the vocabulary has %d", ErrToken, top, tok.VocabSize())
 	}
 	s := w.splits[0]
 	if split == HeldOut {

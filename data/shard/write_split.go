@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -74,8 +75,10 @@ func schemaOf(m *Manifest) *arrow.Schema {
 
 func (s *splitWriter) add(tokens []uint32, mask []uint8, bytes int) error {
 	if s.w.manifest.TokenType == "uint16" {
-		for _, id := range tokens {
-			s.narrow = append(s.narrow, uint16(id))
+		n := len(s.narrow)
+		s.narrow = slices.Grow(s.narrow, len(tokens))[:n+len(tokens)]
+		for i, id := range tokens {
+			s.narrow[n+i] = uint16(id)
 		}
 	} else {
 		s.wide = append(s.wide, tokens...)

@@ -58,11 +58,11 @@ func Open(name string, opts Options) (*Source, error) {
 	if opts.TextField == "" {
 		opts.TextField = "text"
 	}
-	root, err := filepath.EvalSymlinks(name)
+	info, err := os.Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	info, err := os.Stat(root)
+	root, err := filepath.EvalSymlinks(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
