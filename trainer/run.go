@@ -256,7 +256,7 @@ func (r *run) budget(ctx context.Context) error {
 }
 
 const (
-	timedSteps  = 4
+	timedSteps  = 8
 	timedAtMost = 10 * time.Second
 	// budgetShare of the minutes is for steps; validation, checkpoints and
 	// samples take the rest.
@@ -270,16 +270,17 @@ func (r *run) timeSteps(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	defer loader.Close()
-	best := time.Duration(1<<63 - 1)
-	for i, start := 0, time.Now(); i <= timedSteps && time.Since(start) < timedAtMost || i < 2; i++ {
-		began := time.Now()
+	var began time.Time
+	steps := -1 // the first one finds cold caches and does not count
+	for ; steps < 1 || steps < timedSteps && time.Since(began) < timedAtMost; steps++ {
+		if steps == 0 {
+			began = time.Now()
+		}
 		if _, err := r.learner.step(1, 1, func(b *data.Batch) error { return loader.Next(ctx, b) }); err != nil {
 			return 0, err
 		}
-		if i > 0 { // the first one finds cold caches
-			best = min(best, time.Since(began))
-		}
 	}
+	seconds := time.Since(began).Seconds() / float64(steps)
 	r.learner.state = optim.State{}
-	return best.Seconds() / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
+	return seconds / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
 }
