@@ -11,7 +11,7 @@ const (
 // lanes. ld is the distance of the rows of x, dt, y and so on, in bytes. gen/vec_scan.go says what each does.
 type scanKernels struct {
 	lanes       int
-	prepare     func(pre, dt, z, bias *float32, ld, steps int)
+	prepare     func(pre, dt, z, bias, x, y *float32, ld, ahead, steps int)
 	prepareGrad func(pre, x, dt, z, dy, bias *float32, ld, steps int)
 	forward     func(y, x, pre, b, c, a, h, dskip *float32, ld, steps int)
 	states      func(trace, dz, pre, b, c, a, dskip *float32, ld, steps int)
@@ -97,7 +97,7 @@ func (s *Scan) forwardRun(y, pre, a, h []float32, c, t, steps int) {
 	k, ld := vec().scan, 4*s.Dim
 	for lane := 0; lane < tileWidth; lane += k.lanes {
 		i, c := t*s.Dim+c+lane, c+lane
-		k.prepare(&pre[lane], &s.Dt[i], &s.Z[i], &s.Bias[c], ld, steps)
+		k.prepare(&pre[lane], &s.Dt[i], &s.Z[i], &s.Bias[c], &s.X[i], &y[i], ld, ld*s.Chunk, steps)
 		k.forward(&y[i], &s.X[i], &pre[lane], &s.B[t*tileWidth], &s.C[t*tileWidth], &a[lane], &h[lane], &s.DSkip[c], ld, steps)
 	}
 }

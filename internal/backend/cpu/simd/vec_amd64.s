@@ -2424,15 +2424,18 @@ end106:
 	VZEROUPPER
 	RET
 
-// func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-48
+// func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
 	MOVQ         pre+0(FP), AX
 	MOVQ         dt+8(FP), CX
 	MOVQ         z+16(FP), DX
-	MOVQ         ld+32(FP), BX
-	MOVQ         bias+24(FP), SI
-	VMOVUPS      (SI), Z0
+	MOVQ         ld+48(FP), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         y+40(FP), DI
+	MOVQ         ahead+56(FP), R8
+	MOVQ         bias+24(FP), R9
+	VMOVUPS      (R9), Z0
 	VBROADCASTSS const3fb8aa3b<>+0(SB), Z1
 	VBROADCASTSS const3f318000<>+0(SB), Z2
 	VBROADCASTSS constb95e8083<>+0(SB), Z3
@@ -2457,9 +2460,13 @@ TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS const3eaaa992<>+0(SB), Z22
 	VBROADCASTSS constbefffff9<>+0(SB), Z23
 	VBROADCASTSS const3f800000<>+0(SB), Z24
-	MOVQ         steps+40(FP), SI
+	MOVQ         steps+64(FP), R9
 
 step107:
+	PREFETCHT0   (CX)(R8*1)
+	PREFETCHT0   (DX)(R8*1)
+	PREFETCHT0   (SI)(R8*1)
+	PREFETCHT0   (DI)(R8*1)
 	VADDPS       (CX), Z0, Z25
 	VORPS        Z12, Z25, Z26
 	VMAXPS       Z26, Z10, Z26
@@ -2512,7 +2519,9 @@ step107:
 	ADDQ         $+128, AX
 	ADDQ         BX, CX
 	ADDQ         BX, DX
-	DECQ         SI
+	ADDQ         BX, SI
+	ADDQ         BX, DI
+	DECQ         R9
 	JNZ          step107
 	VZEROUPPER
 	RET
@@ -6065,22 +6074,29 @@ end217:
 	VZEROUPPER
 	RET
 
-// func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-48
+// func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-72
 	MOVQ         pre+0(FP), AX
 	MOVQ         dt+8(FP), CX
 	MOVQ         z+16(FP), DX
-	MOVQ         ld+32(FP), BX
-	MOVQ         bias+24(FP), SI
-	VMOVUPS      (SI), Y0
+	MOVQ         ld+48(FP), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         y+40(FP), DI
+	MOVQ         ahead+56(FP), R8
+	MOVQ         bias+24(FP), R9
+	VMOVUPS      (R9), Y0
 	VBROADCASTSS constc2d00000<>+0(SB), Y1
 	VBROADCASTSS const42b20000<>+0(SB), Y2
 	VXORPS       Y3, Y3, Y3
 	VBROADCASTSS const3f800000<>+0(SB), Y4
-	MOVQ         steps+40(FP), SI
+	MOVQ         steps+64(FP), R9
 
 step218:
+	PREFETCHT0   (CX)(R8*1)
+	PREFETCHT0   (DX)(R8*1)
+	PREFETCHT0   (SI)(R8*1)
+	PREFETCHT0   (DI)(R8*1)
 	VADDPS       (CX), Y0, Y5
 	VORPS        const80000000<>+0(SB), Y5, Y6
 	VMAXPS       Y6, Y1, Y6
@@ -6149,7 +6165,9 @@ step218:
 	ADDQ         $+128, AX
 	ADDQ         BX, CX
 	ADDQ         BX, DX
-	DECQ         SI
+	ADDQ         BX, SI
+	ADDQ         BX, DI
+	DECQ         R9
 	JNZ          step218
 	VZEROUPPER
 	RET

@@ -69,7 +69,7 @@ func fir4AVX512(dx []float32, d0 []float32, d1 []float32, d2 []float32, d3 []flo
 func adamWAVX512(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)
 
 //go:noescape
-func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
+func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
 
 //go:noescape
 func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
@@ -150,7 +150,7 @@ func fir4AVX2(dx []float32, d0 []float32, d1 []float32, d2 []float32, d3 []float
 func adamWAVX2(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)
 
 //go:noescape
-func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
+func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
 
 //go:noescape
 func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
