@@ -17,9 +17,11 @@ type IndexSource struct {
 }
 
 // Index is the order of samples: a pure function of sources, weights, seed and
-// sequence length that has no end. Sample k is L+1 tokens of the stream of one
-// source, L tokens after that source's sample before it, so that within an epoch
-// each token is a target once. Index is safe for concurrent use.
+// sequence length that has no end. The stream of a source, its documents one after
+// the other, is cut into windows of L+1 tokens, L tokens apart. An epoch's windows
+// are dealt out in a random order, as those of one document resemble each other
+// and would make poor batches. So each token is a target once an epoch. Index is safe for
+// concurrent use.
 type Index struct {
 	length  int
 	seed    uint64
@@ -32,7 +34,7 @@ type Index struct {
 func NewIndex(sources []IndexSource, seed uint64, sequenceLength int) (*Index, error) {
 	x := &Index{length: sequenceLength, seed: seed}
 	h := sha256.New()
-	fmt.Fprintf(h, "index 1\nseed %d\nsequence_length %d\n", seed, sequenceLength)
+	fmt.Fprintf(h, "index 2\nseed %d\nsequence_length %d\n", seed, sequenceLength)
 	weights := make([]float64, len(sources))
 	for i, s := range sources {
 		weights[i] = s.Weight
@@ -88,6 +90,7 @@ func (x *Index) Epochs(k int64) []float64 {
 // within the sample, from 0. Each slice has SequenceLength elements.
 func (x *Index) Sample(k int64, inputs, targets, docs []int32) {
 	source, sample := x.mix.at(k)
-	c := x.streams[source].seek(sample * int64(x.length))
+	s := x.streams[source]
+	c := s.seek(s.window(sample, x.length) * int64(x.length))
 	c.fill(inputs, targets, docs)
 }

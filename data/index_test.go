@@ -16,21 +16,40 @@ func TestEpochs(t *testing.T) {
 	cfg.Sources[0].Weight = 3
 	c := openCorpus(t, cfg)
 	x := openIndex(t, c, 5)
-	streams := make([][]int32, 2)
+	windows := []map[int64][]int32{{}, {}} // of each source
 	for k := range int64(40_000) {
-		source, _ := x.mix.at(k)
+		source, n := x.mix.at(k)
 		b := sample(x, k)
-		if s := streams[source]; len(s) > 0 && s[len(s)-1] != b.Inputs[0] {
-			t.Fatalf("sample %d does not go on where the last one of source %d ended", k, source)
-		} else if len(s) == 0 {
-			streams[source] = append(s, b.Inputs[0])
+		w := x.streams[source].window(n, 5)
+		if windows[source][w] != nil {
+			t.Fatalf("sample %d is window %d of source %d, which has been dealt out", k, w, source)
 		}
-		streams[source] = append(streams[source], b.Targets...)
+		windows[source][w] = append([]int32{b.Inputs[0]}, b.Targets...)
 		checkRow(t, b)
 	}
 	for i, set := range c.sets {
-		checkStream(t, set.Split(shard.Train), streams[i])
+		checkStream(t, set.Split(shard.Train), join(t, windows[i]))
 	}
+}
+
+// join puts windows back into the stream that they were cut from, up to the first
+// one that has not been dealt out.
+func join(t *testing.T, windows map[int64][]int32) (stream []int32) {
+	t.Helper()
+	moved := 0
+	for w := int64(0); windows[w] != nil; w++ {
+		if len(stream) == 0 {
+			stream = append(stream, windows[w][0])
+		} else if stream[len(stream)-1] != windows[w][0] {
+			t.Fatalf("window %d does not go on where the one before it ends", w)
+		}
+		stream = append(stream, windows[w][1:]...)
+		moved++
+	}
+	if moved < len(windows)/2 {
+		t.Fatalf("of %d windows only the first %d are complete", len(windows), moved)
+	}
+	return stream
 }
 
 // checkRow checks inputs against targets and documents.
@@ -130,11 +149,11 @@ func TestGolden(t *testing.T) {
 	cfg := testConfig(t, 12, writeTree(t, corpusFiles(150, 1)))
 	c := openCorpus(t, cfg)
 	x := openIndex(t, c, 42)
-	const wantHash = "31ef30ab189dd87340286250ec8705bafcf4a24edf459d61e64af734e7b5b772"
+	const wantHash = "e918811a2f53bbac57a5f29a87d5c8ad8e763d5c008e06b8b174fe9f67f274db"
 	if got := x.Hash(); got != wantHash {
 		t.Errorf("hash %s, want %s", got, wantHash)
 	}
-	for k, want := range map[int64]string{0: "text 13 of ", 7: " text 13 of ", 100_000: " 1. text 52 "} {
+	for k, want := range map[int64]string{0: " 84 of 1. te", 7: " of 1. text ", 100_000: "1 of 1. text"} {
 		var ids []uint32
 		for _, id := range sample(x, k).Inputs {
 			ids = append(ids, uint32(id))

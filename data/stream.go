@@ -27,6 +27,8 @@ type stream struct {
 
 	mu     sync.Mutex
 	recent [2]*order // the epochs used last; a sample may lie in two
+	round  int64     // whose windows the permutation orders
+	deal   permutation
 }
 
 // order is the order of the documents in one epoch: 4.2 bytes each.
@@ -41,6 +43,20 @@ func newStream(split *shard.Split, seed uint64, name string) (*stream, error) {
 		return nil, fmt.Errorf("data: %s has %d documents; %d is the most: join short ones", name, split.Rows(), math.MaxUint32)
 	}
 	return &stream{split: split, seed: seed, name: name}, nil
+}
+
+// window returns which window of the stream sample k is: windows are dealt out in
+// rounds of as many as an epoch has, each round in an order of its own.
+func (s *stream) window(k int64, length int) int64 {
+	n := s.split.Tokens() / int64(length)
+	round := k / n
+	s.mu.Lock()
+	if s.round != round || s.deal.n != uint64(n) {
+		s.round, s.deal = round, newPermutation(n, prng.New(s.seed, fmt.Sprintf("data/%s/windows/%d", s.name, round)))
+	}
+	deal := s.deal
+	s.mu.Unlock()
+	return round*n + deal.at(k%n)
 }
 
 // order returns the order of an epoch.
