@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"jambalaya/internal/cli"
 )
 
 // TestDisks writes to file systems that are full or read-only. It needs the right to
@@ -37,9 +39,9 @@ func TestDisks(t *testing.T) {
 				}
 			}()
 			out := filepath.Join(disk, "set")
-			code, _, stderr := runShard(t, "--input", in, "--ext", ".txt", "--out", out)
-			if code != exitFailure || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, "set") || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("exit code %d: %s", code, stderr)
+			code, _, message := runShard(t.Context(), t, "--input", in, "--ext", ".txt", "--out", out)
+			if code != cli.CodeFailure || !strings.Contains(message, c.want) || !strings.Contains(message, "set") || strings.Contains(message, "\n") {
+				t.Errorf("exit code %d: %s", code, message)
 			}
 			if entries, err := os.ReadDir(disk); err != nil || len(entries) != 0 {
 				t.Errorf("left: %v, %v", entries, err)

@@ -12,6 +12,7 @@ import (
 	"jambalaya/data"
 	"jambalaya/data/shard"
 	"jambalaya/data/source"
+	"jambalaya/internal/cli"
 	"jambalaya/internal/human"
 	"jambalaya/internal/term"
 	"jambalaya/internal/vfs"
@@ -30,14 +31,14 @@ type job struct {
 func (j *job) check() error {
 	switch {
 	case j.input == "":
-		return usageError{errors.New("--input is needed: a directory, a file or go-source")}
+		return cli.Config(errors.New("--input is needed: a directory, a file or go-source"))
 	case j.out == "":
-		return usageError{errors.New("--out is needed: the folder to make")}
+		return cli.Config(errors.New("--out is needed: the folder to make"))
 	case j.compression != shard.Uncompressed && j.compression != shard.Zstd:
-		return usageError{fmt.Errorf("--compress %s: choose none or zstd", j.compression)}
+		return cli.Config(fmt.Errorf("--compress %s: choose none or zstd", j.compression))
 	}
 	if err := data.CheckTokenizer(j.tokenizer); err != nil {
-		return usageError{fmt.Errorf("--tokenizer: %w", err)}
+		return cli.Config(fmt.Errorf("--tokenizer: %w", err))
 	}
 	return nil
 }
@@ -79,6 +80,17 @@ func (j *job) run(ctx context.Context, stdout *os.File) error {
 	return nil
 }
 
+// classify gives an error the exit code of its kind.
+func classify(ctx context.Context, err error) error {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return cli.Interrupted(errors.New("interrupted; nothing was written: run it again"))
+	case data.IsConfig(err):
+		return cli.Config(err)
+	}
+	return err
+}
+
 func (j *job) openInput() (*source.Source, error) {
 	if j.input == source.GoSource {
 		return source.OpenGo()
@@ -103,7 +115,7 @@ func (j *job) target(parent vfs.FS, name string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return name, nil
 	case err != nil:
-		return "", usageError{fmt.Errorf("--out %s: %w", j.out, err)}
+		return "", cli.Config(fmt.Errorf("--out %s: %w", j.out, err))
 	case len(entries) == 0:
 		return name, parent.Remove(name)
 	case !j.force:
@@ -111,7 +123,7 @@ func (j *job) target(parent vfs.FS, name string) (string, error) {
 	}
 	for _, e := range entries {
 		if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".arrow" && ext != ".json" {
-			return "", usageError{fmt.Errorf("--out %s: has %s in it, which is no part of a folder of shards: remove the folder yourself", j.out, e.Name())}
+			return "", cli.Config(fmt.Errorf("--out %s: has %s in it, which is no part of a folder of shards: remove the folder yourself", j.out, e.Name()))
 		}
 	}
 	return name + ".new", vfs.RemoveAll(parent, name+".new")

@@ -2,30 +2,34 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"jambalaya/data/shard"
+	"jambalaya/internal/cli"
 )
 
-// runShard runs the command in its own files and returns its exit code and output.
-func runShard(t *testing.T, args ...string) (code int, stdout, stderr string) {
+// runShard runs the command with output to a file, and returns its exit code, output
+// and error.
+func runShard(ctx context.Context, t *testing.T, args ...string) (code int, stdout, message string) {
 	t.Helper()
-	dir := t.TempDir()
-	var files [2]*os.File
-	for i, name := range []string{"stdout", "stderr"} {
-		f, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		files[i] = f
+	f, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	code = run(context.Background(), args, files[0], files[1])
-	return code, read(t, filepath.Join(dir, "stdout")), read(t, filepath.Join(dir, "stderr"))
+	defer f.Close()
+	cmd := command(f)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Config(err) })
+	cmd.SetArgs(args)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		code, message = cli.Code(err), err.Error()
+	}
+	return code, read(t, f.Name()), message
 }
 
 func read(t *testing.T, path string) string {
@@ -53,9 +57,9 @@ func TestShard(t *testing.T) {
 	t.Parallel()
 	in, out := input(t), filepath.Join(t.TempDir(), "new", "out")
 	args := []string{"--input", in, "--ext", ".txt", "--out", out, "--held-out", "b.txt", "--compress", "zstd", "--tokenizer", "cl100k_base"}
-	code, stdout, stderr := runShard(t, args...)
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "train     1 documents") || !strings.Contains(stdout, "data.tokenizer=cl100k_base") {
-		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	code, stdout, message := runShard(t.Context(), t, args...)
+	if code != 0 || message != "" || !strings.Contains(stdout, "train     1 documents") || !strings.Contains(stdout, "data.tokenizer=cl100k_base") {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, message)
 	}
 	set, err := shard.Open(out)
 	if err != nil {
@@ -67,11 +71,11 @@ func TestShard(t *testing.T) {
 	if err := set.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := runShard(t, args...); code != exitConfig || !strings.Contains(stderr, "--force") {
-		t.Errorf("a second time: exit code %d, %s", code, stderr)
+	if code, _, message := runShard(t.Context(), t, args...); code != cli.CodeConfig || !strings.Contains(message, "--force") {
+		t.Errorf("a second time: exit code %d, %s", code, message)
 	}
-	if code, _, stderr := runShard(t, append(args, "--force", "--tokenizer", "bytes")...); code != 0 {
-		t.Errorf("with --force: exit code %d, %s", code, stderr)
+	if code, _, message := runShard(t.Context(), t, append(args, "--force", "--tokenizer", "bytes")...); code != 0 {
+		t.Errorf("with --force: exit code %d, %s", code, message)
 	}
 	if set, err = shard.Open(out); err != nil || set.Tokenizer().ID() != "bytes" {
 		t.Errorf("after --force: %v", err)
@@ -91,19 +95,19 @@ func TestFaults(t *testing.T) {
 		code int
 		want string
 	}{
-		{"unknown flag", []string{"--inptu", in}, exitConfig, "unknown flag: --inptu"},
-		{"argument", []string{in}, exitConfig, "unexpected argument"},
-		{"no input", []string{"--out", ""}, exitConfig, "--input is needed"},
-		{"no output", []string{"--input", in}, exitConfig, "--out is needed"},
-		{"compression", []string{"--input", in, "--out", "", "--compress", "gzip"}, exitConfig, "none or zstd"},
-		{"tokenizer", []string{"--input", in, "--out", "", "--tokenizer", "bpe-1"}, exitConfig, "bpe-N"},
-		{"extension", []string{"--input", in, "--out", ""}, exitConfig, "--ext .txt"},
-		{"missing input", []string{"--input", in + "/x", "--out", ""}, exitConfig, "no such file"},
-		{"bad row", []string{"--input", in + "/c.jsonl", "--out", ""}, exitConfig, "c.jsonl: line 1"},
-		{"small text", []string{"--input", in, "--ext", ".txt", "--out", "", "--tokenizer", "bpe-4000"}, exitConfig, "more text"},
-		{"foreign folder", []string{"--input", in, "--ext", ".txt", "--out", in, "--force"}, exitConfig, "no part of a folder of shards"},
-		{"file in the way", []string{"--input", in, "--ext", ".txt", "--out", in + "/a.txt/out"}, exitFailure, "not a directory"},
-		{"tokenizer file", []string{"--input", in, "--ext", ".txt", "--out", "", "--tokenizer", in + "/no.json"}, exitFailure, "no.json"},
+		{"unknown flag", []string{"--inptu", in}, cli.CodeConfig, "unknown flag: --inptu"},
+		{"argument", []string{in}, cli.CodeConfig, "unexpected argument"},
+		{"no input", []string{"--out", ""}, cli.CodeConfig, "--input is needed"},
+		{"no output", []string{"--input", in}, cli.CodeConfig, "--out is needed"},
+		{"compression", []string{"--input", in, "--out", "", "--compress", "gzip"}, cli.CodeConfig, "none or zstd"},
+		{"tokenizer", []string{"--input", in, "--out", "", "--tokenizer", "bpe-1"}, cli.CodeConfig, "bpe-N"},
+		{"extension", []string{"--input", in, "--out", ""}, cli.CodeConfig, "--ext .txt"},
+		{"missing input", []string{"--input", in + "/x", "--out", ""}, cli.CodeConfig, "no such file"},
+		{"bad row", []string{"--input", in + "/c.jsonl", "--out", ""}, cli.CodeConfig, "c.jsonl: line 1"},
+		{"small text", []string{"--input", in, "--ext", ".txt", "--out", "", "--tokenizer", "bpe-4000"}, cli.CodeConfig, "more text"},
+		{"foreign folder", []string{"--input", in, "--ext", ".txt", "--out", in, "--force"}, cli.CodeConfig, "no part of a folder of shards"},
+		{"file in the way", []string{"--input", in, "--ext", ".txt", "--out", in + "/a.txt/out"}, cli.CodeFailure, "not a directory"},
+		{"tokenizer file", []string{"--input", in, "--ext", ".txt", "--out", "", "--tokenizer", in + "/no.json"}, cli.CodeFailure, "no.json"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -113,9 +117,9 @@ func TestFaults(t *testing.T) {
 					c.args[i] = filepath.Join(out, "set")
 				}
 			}
-			code, stdout, stderr := runShard(t, c.args...)
-			if code != c.code || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("exit code %d, want %d\n%s%s", code, c.code, stdout, stderr)
+			code, stdout, message := runShard(t.Context(), t, c.args...)
+			if code != c.code || !strings.Contains(message, c.want) || strings.Contains(message, "\n") {
+				t.Errorf("exit code %d, want %d\n%s%s", code, c.code, stdout, message)
 			}
 			if entries, err := os.ReadDir(out); err != nil || len(entries) != 0 {
 				t.Errorf("left: %v, %v", entries, err)
@@ -129,15 +133,11 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	out := t.TempDir()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
+	code, _, message := runShard(ctx, t, "--input", input(t), "--ext", ".txt", "--out", filepath.Join(out, "set"))
+	if code != cli.CodeInterrupted || !strings.Contains(message, "run it again") {
+		t.Errorf("exit code %d: %s", code, message)
 	}
-	defer null.Close()
-	if code := run(ctx, []string{"--input", input(t), "--ext", ".txt", "--out", filepath.Join(out, "set")}, null, null); code != exitInterrupted {
-		t.Errorf("exit code %d", code)
-	}
-	if _, err := os.Stat(filepath.Join(out, "set")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("something was written: %v", err)
+	if left, err := os.ReadDir(out); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }

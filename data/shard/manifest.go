@@ -21,6 +21,7 @@ const (
 	tokenizerName = "tokenizer.json"
 
 	maxManifest  = 16 << 20
+	maxTokenizer = 64 << 20
 	maxFiles     = 1 << 16
 	maxVocabSize = 1 << 24
 )
@@ -191,7 +192,7 @@ func (m *Manifest) tokenizer(root *os.Root) (tokenizer.Tokenizer, error) {
 		if m.Tokenizer.File == nil {
 			return tokenizer.Named(m.Tokenizer.ID)
 		}
-		data, err := readSmall(root, m.Tokenizer.File.Name)
+		data, err := readSmall(root, m.Tokenizer.File.Name, maxTokenizer)
 		if err != nil {
 			return nil, err
 		}
@@ -207,8 +208,8 @@ func (m *Manifest) tokenizer(root *os.Root) (tokenizer.Tokenizer, error) {
 	return tok, nil
 }
 
-// readSmall reads a file that is no larger than a manifest or tokenizer may be.
-func readSmall(root *os.Root, name string) ([]byte, error) {
+// readSmall reads a file of at most limit bytes.
+func readSmall(root *os.Root, name string, limit int64) ([]byte, error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return nil, err
@@ -218,8 +219,8 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxManifest {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d MB", name, maxManifest>>20)
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("%s is not a regular file of at most %d MB", name, limit>>20)
 	}
-	return io.ReadAll(io.LimitReader(f, maxManifest))
+	return io.ReadAll(io.LimitReader(f, limit))
 }

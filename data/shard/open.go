@@ -44,19 +44,19 @@ type Row struct {
 func Open(dir string) (*Set, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("shard: %w", err)
+		return nil, err
 	}
 	defer root.Close()
-	manifest, err := readSmall(root, ManifestName)
+	manifest, err := readSmall(root, ManifestName, maxManifest)
 	if err != nil {
-		return nil, fmt.Errorf("shard: %s is not a data set: %w", dir, err)
+		return nil, fmt.Errorf("%s is not a data set: %w", dir, err)
 	}
 	s := &Set{}
 	if s.manifest, s.hash, err = ParseManifest(manifest); err != nil {
-		return nil, fmt.Errorf("shard: %s: %w; shard the text again", filepath.Join(dir, ManifestName), err)
+		return nil, fmt.Errorf("%s: %w; shard the text again", filepath.Join(dir, ManifestName), err)
 	}
 	if s.tokenizer, err = s.manifest.tokenizer(root); err != nil {
-		return nil, fmt.Errorf("shard: %s: %w; shard the text again", dir, err)
+		return nil, fmt.Errorf("%s: %w; shard the text again", dir, err)
 	}
 	if err := s.load(root, dir); err != nil {
 		s.Close()
@@ -80,7 +80,7 @@ func (s *Set) load(root *os.Root, dir string) error {
 			group.Go(func() error {
 				batches, release, err := openShard(root, dir, s.manifest, info)
 				if err != nil {
-					return fmt.Errorf("shard: %s: %w; shard the text again or copy it anew", filepath.Join(dir, info.Name), err)
+					return fmt.Errorf("%s: %w; shard the text again or copy it anew", filepath.Join(dir, info.Name), err)
 				}
 				results[i][j] = result{batches, release}
 				return nil
@@ -140,7 +140,7 @@ func openShard(root *os.Root, dir string, m *Manifest, info ShardFile) (batches 
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, release())
+			_ = release() // the error that is there says more
 		}
 	}()
 	absolute, err := filepath.Abs(filepath.Join(dir, info.Name))

@@ -46,9 +46,9 @@ func Create(fsys vfs.FS, dir string, opts Options) (*Writer, error) {
 		opts.FileBytes = 256 << 20
 	}
 	if _, err := fsys.Stat(dir); err == nil {
-		return nil, fmt.Errorf("shard: %s: %w", dir, ErrExists)
+		return nil, fmt.Errorf("%s: %w", dir, ErrExists)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("shard: %w", err)
+		return nil, err
 	}
 	var random [6]byte
 	rand.Read(random[:])
@@ -57,10 +57,10 @@ func Create(fsys vfs.FS, dir string, opts Options) (*Writer, error) {
 		temp: path.Join(path.Dir(dir), TempPrefix+path.Base(dir)+"-"+hex.EncodeToString(random[:])),
 	}
 	if err := vfs.MkdirAll(fsys, path.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("shard: cannot make the folder for %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot make the folder for %s: %w; choose another place", dir, err)
 	}
 	if err := fsys.Mkdir(w.temp); err != nil {
-		return nil, fmt.Errorf("shard: cannot write beside %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot write beside %s: %w; choose another place", dir, err)
 	}
 	tok := opts.Tokenizer
 	w.manifest = Manifest{
@@ -84,14 +84,14 @@ func (w *Writer) Add(split string, tokens []uint32, mask []uint8, bytes int) err
 	tok := w.opts.Tokenizer
 	switch {
 	case len(tokens) == 0 || tokens[0] != tok.EndOfText():
-		return fmt.Errorf("shard: a document begins with the end-of-text token %d", tok.EndOfText())
+		return fmt.Errorf("a document begins with the end-of-text token %d", tok.EndOfText())
 	case mask != nil && (!w.opts.LossMask || len(mask) != len(tokens)):
-		return fmt.Errorf("shard: a loss mask of %d values for %d tokens", len(mask), len(tokens))
+		return fmt.Errorf("a loss mask of %d values for %d tokens", len(mask), len(tokens))
 	case len(tokens) > maxRowTokens:
-		return fmt.Errorf("shard: a document of %d tokens; %d is the most: split it", len(tokens), maxRowTokens)
+		return fmt.Errorf("a document of %d tokens; %d is the most: split it", len(tokens), maxRowTokens)
 	}
 	if top := slices.Max(tokens); int64(top) >= int64(tok.VocabSize()) {
-		return fmt.Errorf("shard: %w: %d, the vocabulary has %d", ErrToken, top, tok.VocabSize())
+		return fmt.Errorf("%w: %d, the vocabulary has %d", ErrToken, top, tok.VocabSize())
 	}
 	s := w.splits[0]
 	if split == HeldOut {
@@ -122,7 +122,7 @@ func (w *Writer) commit() error {
 		if s.totals.Rows > 0 {
 			w.manifest.Splits = append(w.manifest.Splits, s.totals)
 		} else if s.totals.Name == Train {
-			return fmt.Errorf("shard: %s: %w: it has no training document", w.dir, ErrEmpty)
+			return fmt.Errorf("%s: %w: it has no training document", w.dir, ErrEmpty)
 		}
 	}
 	if bpe, ok := w.opts.Tokenizer.(*tokenizer.BPE); ok {
@@ -144,7 +144,7 @@ func (w *Writer) commit() error {
 	}
 	if err := w.fs.Rename(w.temp, w.dir); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("shard: %s: %w", w.dir, ErrExists)
+			return fmt.Errorf("%s: %w", w.dir, ErrExists)
 		}
 		return w.failed(err)
 	}
@@ -164,7 +164,7 @@ func (w *Writer) Abort() {
 }
 
 func (w *Writer) failed(err error) error {
-	return fmt.Errorf("shard: cannot write %s: %w", w.dir, err)
+	return fmt.Errorf("cannot write %s: %w; free space there or choose another place", w.dir, err)
 }
 
 // RemoveTemp removes the folders of interrupted writes from a directory that no

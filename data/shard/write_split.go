@@ -222,7 +222,7 @@ func (h *hashedFile) Write(p []byte) (int, error) {
 // Seek only tells the position, which is all that the Arrow library asks.
 func (h *hashedFile) Seek(offset int64, whence int) (int64, error) {
 	if offset != 0 || whence != io.SeekCurrent {
-		return 0, fmt.Errorf("shard: a shard is written from front to back")
+		return 0, fmt.Errorf("a shard is written from front to back")
 	}
 	return h.size, nil
 }
