@@ -20,7 +20,7 @@ func TestEpochs(t *testing.T) {
 	for k := range int64(40_000) {
 		source, n := x.mix.at(k)
 		b := sample(x, k)
-		w := x.streams[source].window(n, 5)
+		w := x.streams[source].window(n, x.SequenceLength())
 		if windows[source][w] != nil {
 			t.Fatalf("sample %d is window %d of source %d, which has been dealt out", k, w, source)
 		}
