@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -270,17 +271,16 @@ func (r *run) timeSteps(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	defer loader.Close()
-	var began time.Time
-	steps := -1 // the first one finds cold caches and does not count
-	for ; steps < 1 || steps < timedSteps && time.Since(began) < timedAtMost; steps++ {
-		if steps == 0 {
-			began = time.Now()
-		}
+	var times []float64
+	for start := time.Now(); len(times) < 3 || len(times) <= timedSteps && time.Since(start) < timedAtMost; {
+		began := time.Now()
 		if _, err := r.learner.step(1, 1, func(b *data.Batch) error { return loader.Next(ctx, b) }); err != nil {
 			return 0, err
 		}
+		times = append(times, time.Since(began).Seconds())
 	}
-	seconds := time.Since(began).Seconds() / float64(steps)
+	times = times[1:] // the first one finds cold caches
+	slices.Sort(times)
 	r.learner.state = optim.State{}
-	return seconds / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
+	return times[len(times)/2] / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
 }
