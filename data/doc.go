@@ -16,11 +16,12 @@
 //	for batch := range held.Batches(8) { … } // bits a byte: nats / ln 2 / held.Bytes()
 //
 // A document is a row of tokens: EndOfText, then its text. A source is the endless
-// stream of its documents, shuffled anew each epoch; its sample j is the L+1 tokens
-// from token j·L on, so that each token of an epoch is a target once, and a document's
-// last token has the next one's EndOfText as its target, from which a model learns
-// to stop. Docs tells the positions of one document from those of the next. Samples
-// of several sources take turns by weight (mix).
+// stream of its documents, shuffled anew each epoch and cut into windows of L+1
+// tokens, L apart, so that each token of an epoch is a target once; a document's last
+// token has the next one's EndOfText as its target, from which a model learns to
+// stop. A sample is a window; an epoch's windows are dealt out in a random order, as
+// neighbours resemble each other. Docs tells the positions of one document from
+// those of the next. Samples of several sources take turns by weight (mix).
 //
 // # Invariants
 //

@@ -20,8 +20,8 @@ type IndexSource struct {
 // sequence length that has no end. The stream of a source, its documents one after
 // the other, is cut into windows of L+1 tokens, L tokens apart. An epoch's windows
 // are dealt out in a random order, as those of one document resemble each other
-// and would make poor batches. So each token is a target once an epoch. Index is safe for
-// concurrent use.
+// and would make poor batches. So each token is a target once an epoch. Index is safe
+// for concurrent use.
 type Index struct {
 	length  int
 	seed    uint64
@@ -64,26 +64,6 @@ func (x *Index) Hash() string { return x.hash }
 
 // SequenceLength is the number of positions of a sample.
 func (x *Index) SequenceLength() int { return x.length }
-
-// Shares returns each source's part of the samples.
-func (x *Index) Shares() []float64 {
-	shares := make([]float64, len(x.mix.share))
-	for i, n := range x.mix.share {
-		shares[i] = float64(n) / float64(len(x.mix.turn))
-	}
-	return shares
-}
-
-// Epochs returns how often the first k samples went through each source.
-func (x *Index) Epochs(k int64) []float64 {
-	epochs := make([]float64, len(x.streams))
-	for i, s := range x.streams {
-		period := int64(len(x.mix.turn))
-		samples := k/period*int64(x.mix.share[i]) + int64(x.mix.before(i, int(k%period)))
-		epochs[i] = float64(samples) * float64(x.length) / float64(s.split.Tokens())
-	}
-	return epochs
-}
 
 // Sample writes sample k, at least 0: its tokens, those that follow them (Ignored
 // where the model is not to learn), and the number of each position's document

@@ -171,17 +171,3 @@ func TestSequenceTooLong(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestEpochsCount(t *testing.T) {
-	t.Parallel()
-	cfg := testConfig(t, 8, writeTree(t, corpusFiles(50, 1)), writeTree(t, corpusFiles(50, 2)))
-	c := openCorpus(t, cfg)
-	x := openIndex(t, c, 1)
-	k := 2 * c.sets[1].Split(shard.Train).Tokens() / 8 * 3
-	if got := x.Epochs(k)[1]; got < 2.99 || got > 3.01 {
-		t.Errorf("after %d samples: %v epochs", k, got)
-	}
-	if s := x.Shares(); !slices.Equal(s, []float64{0.5, 0.5}) {
-		t.Errorf("shares %v", s)
-	}
-}

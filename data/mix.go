@@ -97,14 +97,3 @@ func roundTo(weights []float64, sum float64, period int) (share []int, exact boo
 	}
 	return share, exact
 }
-
-// before returns the turns of a source among the first n of a round.
-func (m *mix) before(source, n int) int {
-	count := 0
-	for _, s := range m.turn[:n] {
-		if int(s) == source {
-			count++
-		}
-	}
-	return count
-}
