@@ -43,7 +43,7 @@ func Shard(ctx context.Context, fsys vfs.FS, dir string, src *source.Source, opt
 		<-c.ready
 		if err == nil {
 			err = cmp.Or(c.write(w), c.err, ctx.Err())
-			if opts.Progress != nil {
+			if err == nil && opts.Progress != nil {
 				opts.Progress(Progress{src.Name(), "shard", c.read, src.Size()})
 			}
 		}

@@ -199,10 +199,10 @@ func (b *builder) shard(src *source.Source, tok tokenizer.Tokenizer) (dir string
 		return "", fmt.Errorf("cannot replace the incomplete folder %s: %w", dir, err)
 	}
 	_, err = Shard(b.ctx, b.cache, name, src, ShardOptions{Tokenizer: tok, Progress: b.progress})
-	if err != nil {
-		return "", fmt.Errorf("in %s: %w", b.cfg.CacheDir, err)
+	if err != nil && !IsConfig(err) {
+		err = fmt.Errorf("in %s: %w", b.cfg.CacheDir, err)
 	}
-	return dir, nil
+	return dir, err
 }
 
 // lockCache opens the cache folder for writing, when no other process does.
