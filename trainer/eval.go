@@ -23,7 +23,7 @@ type evaluator struct {
 func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, corpus *data.Corpus) (*evaluator, error) {
 	set, err := corpus.Evaluation(int64(cfg.Trainer.EvalTokens))
 	if err != nil {
-		return nil, err
+		return nil, ofData(err)
 	}
 	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize, cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true})
 	if err != nil {

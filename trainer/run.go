@@ -136,15 +136,23 @@ func (r *run) openCorpus(ctx context.Context) error {
 		bar.Close()
 	}
 	if err != nil {
-		return err
+		return ofData(err)
 	}
 	r.corpus = corpus
 	if r.index, err = corpus.Index(r.cfg.Trainer.Seed); err != nil {
-		return err
+		return ofData(err)
 	}
 	r.printf("data: %s tokens to learn from, tokenizer %s, in %s", human.Count(float64(corpus.Tokens())), corpus.Tokenizer().ID(),
 		strings.Join(corpus.Dirs(), ", "))
 	return nil
+}
+
+// ofData marks the errors of package data that the configuration is to blame for.
+func ofData(err error) error {
+	if data.IsConfig(err) {
+		return cli.Config(err)
+	}
+	return err
 }
 
 // openModel makes the weights and plans.
