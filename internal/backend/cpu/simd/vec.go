@@ -12,6 +12,7 @@ type vecKernels struct {
 
 	axpy     func(y, x []float32, a float32)
 	scale    func(y, x []float32, a float32)
+	prefetch func(x []float32) // brings x to the cache, in order
 	combine2 func(y, x0, x1 []float32, a0, a1 float32)
 	add      func(sum, a, b []float32)
 
@@ -88,6 +89,7 @@ func SwiGLU(y, gu []float32, n int) {
 	k := vec()
 	gu = gu[:2*len(y)]
 	for ; len(y) > 0; y, gu = y[n:], gu[2*n:] {
+		k.prefetch(gu[:2*n]) // two streams within a row defeat the hardware's prefetching
 		k.swiglu(y[:n], gu[:n], gu[n:2*n])
 	}
 }
@@ -97,6 +99,8 @@ func SwiGLUGrad(dgu, gu, dy []float32, n int) {
 	k := vec()
 	dgu, gu = dgu[:2*len(dy)], gu[:2*len(dy)]
 	for ; len(dy) > 0; dgu, gu, dy = dgu[2*n:], gu[2*n:], dy[n:] {
+		k.prefetch(gu[:2*n])
+		k.prefetch(dgu[:2*n])
 		k.swigluGrad(dgu[:n], dgu[n:2*n], gu[:n], gu[n:2*n], dy[:n])
 	}
 }

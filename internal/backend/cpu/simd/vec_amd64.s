@@ -793,7 +793,7 @@ TEXT ·swigluGradAVX512(SB), NOSPLIT, $0-120
 	VBROADCASTSS const42b20000<>+0(SB), Z10
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R8, R8
-	SUBQ         $+16, DI
+	SUBQ         $+32, DI
 	JL           done22
 
 loop21:
@@ -825,14 +825,80 @@ loop21:
 	VMULPS       Z15, Z12, Z12
 	VMOVUPS      Z14, (AX)(R8*1)
 	VMOVUPS      Z12, (CX)(R8*1)
-	ADDQ         $+64, R8
-	SUBQ         $+16, DI
+	VMOVUPS      64(DX)(R8*1), Z12
+	VXORPS       Z11, Z12, Z13
+	VMAXPS       Z13, Z9, Z13
+	VMINPS       Z13, Z10, Z13
+	VMULPS       Z0, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z1, Z14, Z13
+	VFNMADD231PS Z2, Z14, Z13
+	VMOVUPS      Z3, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VADDPS       Z8, Z13, Z13
+	VDIVPS       Z13, Z8, Z13
+	VSUBPS       Z13, Z8, Z14
+	VFMADD213PS  Z8, Z12, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      64(SI)(R8*1), Z15
+	VMULPS       Z13, Z12, Z12
+	VMULPS       64(BX)(R8*1), Z14, Z14
+	VMULPS       Z15, Z14, Z14
+	VMULPS       Z15, Z12, Z12
+	VMOVUPS      Z14, 64(AX)(R8*1)
+	VMOVUPS      Z12, 64(CX)(R8*1)
+	ADDQ         $+128, R8
+	SUBQ         $+32, DI
 	JGE          loop21
 
 done22:
+	ADDQ $+32, DI
+	SUBQ $+16, DI
+	JL   done24
+
+loop23:
+	VMOVUPS      (DX)(R8*1), Z12
+	VXORPS       Z11, Z12, Z13
+	VMAXPS       Z13, Z9, Z13
+	VMINPS       Z13, Z10, Z13
+	VMULPS       Z0, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z1, Z14, Z13
+	VFNMADD231PS Z2, Z14, Z13
+	VMOVUPS      Z3, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VADDPS       Z8, Z13, Z13
+	VDIVPS       Z13, Z8, Z13
+	VSUBPS       Z13, Z8, Z14
+	VFMADD213PS  Z8, Z12, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      (SI)(R8*1), Z15
+	VMULPS       Z13, Z12, Z12
+	VMULPS       (BX)(R8*1), Z14, Z14
+	VMULPS       Z15, Z14, Z14
+	VMULPS       Z15, Z12, Z12
+	VMOVUPS      Z14, (AX)(R8*1)
+	VMOVUPS      Z12, (CX)(R8*1)
+	ADDQ         $+64, R8
+	SUBQ         $+16, DI
+	JGE          loop23
+
+done24:
 	ADDQ         $+16, DI
 	TESTQ        DI, DI
-	JZ           end23
+	JZ           end25
 	MOVQ         $-1, R9
 	BZHIQ        DI, R9, R9
 	KMOVW        R9, K1
@@ -866,7 +932,7 @@ done22:
 	VMOVUPS      Z0, K1, (AX)(R8*1)
 	VMOVUPS      Z12, K1, (CX)(R8*1)
 
-end23:
+end25:
 	VZEROUPPER
 	RET
 
@@ -879,9 +945,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	XORQ         BX, BX
 	SUBQ         $+64, DX
-	JL           done25
+	JL           done27
 
-loop24:
+loop26:
 	VMOVUPS     (AX)(BX*1), Z1
 	VFMADD231PS (CX)(BX*1), Z0, Z1
 	VMOVUPS     Z1, (AX)(BX*1)
@@ -896,25 +962,25 @@ loop24:
 	VMOVUPS     Z1, 192(AX)(BX*1)
 	ADDQ        $+256, BX
 	SUBQ        $+64, DX
-	JGE         loop24
+	JGE         loop26
 
-done25:
+done27:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done27
+	JL   done29
 
-loop26:
+loop28:
 	VMOVUPS     (AX)(BX*1), Z1
 	VFMADD231PS (CX)(BX*1), Z0, Z1
 	VMOVUPS     Z1, (AX)(BX*1)
 	ADDQ        $+64, BX
 	SUBQ        $+16, DX
-	JGE         loop26
+	JGE         loop28
 
-done27:
+done29:
 	ADDQ        $+16, DX
 	TESTQ       DX, DX
-	JZ          end28
+	JZ          end30
 	MOVQ        $-1, SI
 	BZHIQ       DX, SI, SI
 	KMOVW       SI, K1
@@ -923,7 +989,7 @@ done27:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(BX*1)
 
-end28:
+end30:
 	VZEROUPPER
 	RET
 
@@ -936,9 +1002,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	XORQ         BX, BX
 	SUBQ         $+64, DX
-	JL           done30
+	JL           done32
 
-loop29:
+loop31:
 	VMULPS  (CX)(BX*1), Z0, Z1
 	VMOVUPS Z1, (AX)(BX*1)
 	VMULPS  64(CX)(BX*1), Z0, Z1
@@ -949,24 +1015,24 @@ loop29:
 	VMOVUPS Z1, 192(AX)(BX*1)
 	ADDQ    $+256, BX
 	SUBQ    $+64, DX
-	JGE     loop29
+	JGE     loop31
 
-done30:
+done32:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done32
+	JL   done34
 
-loop31:
+loop33:
 	VMULPS  (CX)(BX*1), Z0, Z1
 	VMOVUPS Z1, (AX)(BX*1)
 	ADDQ    $+64, BX
 	SUBQ    $+16, DX
-	JGE     loop31
+	JGE     loop33
 
-done32:
+done34:
 	ADDQ      $+16, DX
 	TESTQ     DX, DX
-	JZ        end33
+	JZ        end35
 	MOVQ      $-1, SI
 	BZHIQ     DX, SI, SI
 	KMOVW     SI, K1
@@ -974,7 +1040,7 @@ done32:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*1)
 
-end33:
+end35:
 	VZEROUPPER
 	RET
 
@@ -999,9 +1065,9 @@ TEXT ·expScaleAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS const42b20000<>+0(SB), Z12
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done35
+	JL           done37
 
-loop34:
+loop36:
 	VMOVUPS      (CX)(BX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z11, Z13
@@ -1040,14 +1106,14 @@ loop34:
 	VMOVUPS      Z13, 64(AX)(BX*1)
 	ADDQ         $+128, BX
 	SUBQ         $+32, DX
-	JGE          loop34
+	JGE          loop36
 
-done35:
+done37:
 	ADDQ $+32, DX
 	SUBQ $+16, DX
-	JL   done37
+	JL   done39
 
-loop36:
+loop38:
 	VMOVUPS      (CX)(BX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z11, Z13
@@ -1068,12 +1134,12 @@ loop36:
 	VMOVUPS      Z13, (AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop36
+	JGE          loop38
 
-done37:
+done39:
 	ADDQ         $+16, DX
 	TESTQ        DX, DX
-	JZ           end38
+	JZ           end40
 	MOVQ         $-1, SI
 	BZHIQ        DX, SI, SI
 	KMOVW        SI, K1
@@ -1096,7 +1162,7 @@ done37:
 	VMULPS       Z1, Z13, Z13
 	VMOVUPS      Z13, K1, (AX)(BX*1)
 
-end38:
+end40:
 	VZEROUPPER
 	RET
 
@@ -1111,9 +1177,9 @@ TEXT ·combine2AVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Z1
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done40
+	JL           done42
 
-loop39:
+loop41:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
@@ -1128,25 +1194,25 @@ loop39:
 	VMOVUPS     Z2, 192(AX)(SI*1)
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop39
+	JGE         loop41
 
-done40:
+done42:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done42
+	JL   done44
 
-loop41:
+loop43:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop41
+	JGE         loop43
 
-done42:
+done44:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end43
+	JZ          end45
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1156,7 +1222,7 @@ done42:
 	VFMADD231PS Z2, Z1, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*1)
 
-end43:
+end45:
 	VZEROUPPER
 	RET
 
@@ -1169,9 +1235,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+64, BX
-	JL   done45
+	JL   done47
 
-loop44:
+loop46:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
@@ -1186,25 +1252,25 @@ loop44:
 	VMOVUPS Z0, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop44
+	JGE     loop46
 
-done45:
+done47:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done47
+	JL   done49
 
-loop46:
+loop48:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop46
+	JGE     loop48
 
-done47:
+done49:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end48
+	JZ        end50
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -1213,8 +1279,24 @@ done47:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end48:
+end50:
 	VZEROUPPER
+	RET
+
+// func prefetchAVX512(x []float32)
+// Requires: MMX+
+TEXT ·prefetchAVX512(SB), NOSPLIT, $0-24
+	MOVQ x_base+0(FP), AX
+	MOVQ x_len+8(FP), CX
+
+loop51:
+	SUBQ       $0x10, CX
+	JL         end52
+	PREFETCHT0 (AX)
+	ADDQ       $0x40, AX
+	JMP        loop51
+
+end52:
 	RET
 
 // func dotAVX512(a []float32, b []float32) float32
@@ -1229,9 +1311,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+64, DX
-	JL     done50
+	JL     done54
 
-loop49:
+loop53:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	VMOVUPS     64(AX)(BX*1), Z4
@@ -1242,24 +1324,24 @@ loop49:
 	VFMADD231PS 192(CX)(BX*1), Z4, Z3
 	ADDQ        $+256, BX
 	SUBQ        $+64, DX
-	JGE         loop49
+	JGE         loop53
 
-done50:
+done54:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done52
+	JL   done56
 
-loop51:
+loop55:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	ADDQ        $+64, BX
 	SUBQ        $+16, DX
-	JGE         loop51
+	JGE         loop55
 
-done52:
+done56:
 	ADDQ        $+16, DX
 	TESTQ       DX, DX
-	JZ          end53
+	JZ          end57
 	MOVQ        $-1, SI
 	BZHIQ       DX, SI, SI
 	KMOVW       SI, K1
@@ -1267,7 +1349,7 @@ done52:
 	VMOVUPS.Z   (AX)(BX*1), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-end53:
+end57:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1296,9 +1378,9 @@ TEXT ·dot3AVX512(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+64, BX
-	JL     done55
+	JL     done59
 
-loop54:
+loop58:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
@@ -1313,25 +1395,25 @@ loop54:
 	VFMADD231PS 192(DX)(SI*1), Z4, Z3
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop54
+	JGE         loop58
 
-done55:
+done59:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done57
+	JL   done61
 
-loop56:
+loop60:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop56
+	JGE         loop60
 
-done57:
+done61:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end58
+	JZ          end62
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1341,7 +1423,7 @@ done57:
 	VMOVUPS.Z   (DX)(SI*1), K1, Z5
 	VFMADD231PS Z5, Z4, Z0
 
-end58:
+end62:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1369,9 +1451,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	VMOVAPS      Z0, Z4
 	XORQ         DX, DX
 	SUBQ         $+64, CX
-	JL           done60
+	JL           done64
 
-loop59:
+loop63:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	VMOVUPS 64(AX)(DX*1), Z5
@@ -1382,24 +1464,24 @@ loop59:
 	VMAXPS  Z4, Z5, Z4
 	ADDQ    $+256, DX
 	SUBQ    $+64, CX
-	JGE     loop59
+	JGE     loop63
 
-done60:
+done64:
 	ADDQ $+64, CX
 	SUBQ $+16, CX
-	JL   done62
+	JL   done66
 
-loop61:
+loop65:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	ADDQ    $+64, DX
 	SUBQ    $+16, CX
-	JGE     loop61
+	JGE     loop65
 
-done62:
+done66:
 	ADDQ      $+16, CX
 	TESTQ     CX, CX
-	JZ        end63
+	JZ        end67
 	MOVQ      $-1, BX
 	BZHIQ     CX, BX, BX
 	KMOVW     BX, K1
@@ -1407,7 +1489,7 @@ done62:
 	VBLENDMPS Z5, Z0, K1, Z5
 	VMAXPS    Z1, Z5, Z1
 
-end63:
+end67:
 	VMAXPS        Z3, Z1, Z1
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z2, Z1, Z1
@@ -1454,9 +1536,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VXORPS       Z13, Z13, Z13
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done65
+	JL           done69
 
-loop64:
+loop68:
 	VMOVUPS      (AX)(DX*1), Z14
 	VSUBPS       Z0, Z14, Z14
 	VMAXPS       Z14, Z10, Z14
@@ -1493,14 +1575,14 @@ loop64:
 	VADDPS       Z14, Z13, Z13
 	ADDQ         $+128, DX
 	SUBQ         $+32, CX
-	JGE          loop64
+	JGE          loop68
 
-done65:
+done69:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done67
+	JL   done71
 
-loop66:
+loop70:
 	VMOVUPS      (AX)(DX*1), Z14
 	VSUBPS       Z0, Z14, Z14
 	VMAXPS       Z14, Z10, Z14
@@ -1520,12 +1602,12 @@ loop66:
 	VADDPS       Z14, Z12, Z12
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop66
+	JGE          loop70
 
-done67:
+done71:
 	ADDQ         $+16, CX
 	TESTQ        CX, CX
-	JZ           end68
+	JZ           end72
 	MOVQ         $-1, BX
 	BZHIQ        CX, BX, BX
 	KMOVW        BX, K1
@@ -1548,7 +1630,7 @@ done67:
 	VMOVAPS.Z    Z14, K1, Z14
 	VADDPS       Z14, Z12, Z12
 
-end68:
+end72:
 	VADDPS        Z13, Z12, Z12
 	VEXTRACTF64X4 $0x01, Z12, Y0
 	VADDPS        Y0, Y12, Y12
@@ -1573,9 +1655,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	VXORPS Z3, Z3, Z3
 	XORQ   DX, DX
 	SUBQ   $+32, CX
-	JL     done70
+	JL     done74
 
-loop69:
+loop73:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1590,14 +1672,14 @@ loop69:
 	VFMADD231PD   Z4, Z4, Z3
 	ADDQ          $+128, DX
 	SUBQ          $+32, CX
-	JGE           loop69
+	JGE           loop73
 
-done70:
+done74:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done72
+	JL   done76
 
-loop71:
+loop75:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1606,12 +1688,12 @@ loop71:
 	VFMADD231PD   Z4, Z4, Z1
 	ADDQ          $+64, DX
 	SUBQ          $+16, CX
-	JGE           loop71
+	JGE           loop75
 
-done72:
+done76:
 	ADDQ          $+16, CX
 	TESTQ         CX, CX
-	JZ            end73
+	JZ            end77
 	MOVQ          $-1, BX
 	BZHIQ         CX, BX, BX
 	KMOVW         BX, K1
@@ -1622,7 +1704,7 @@ done72:
 	VFMADD231PD   Z5, Z5, Z0
 	VFMADD231PD   Z4, Z4, Z1
 
-end73:
+end77:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -1646,9 +1728,9 @@ TEXT ·normAVX512(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Z0
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done75
+	JL           done79
 
-loop74:
+loop78:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
@@ -1663,25 +1745,25 @@ loop74:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop74
+	JGE     loop78
 
-done75:
+done79:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done77
+	JL   done81
 
-loop76:
+loop80:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop76
+	JGE     loop80
 
-done77:
+done81:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end78
+	JZ        end82
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -1691,7 +1773,7 @@ done77:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end78:
+end82:
 	VZEROUPPER
 	RET
 
@@ -1709,9 +1791,9 @@ TEXT ·normGradAVX512(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Z1
 	XORQ         R9, R9
 	SUBQ         $+32, R8
-	JL           done80
+	JL           done84
 
-loop79:
+loop83:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -1732,14 +1814,14 @@ loop79:
 	VMOVUPS      Z5, 64(AX)(R9*1)
 	ADDQ         $+128, R9
 	SUBQ         $+32, R8
-	JGE          loop79
+	JGE          loop83
 
-done80:
+done84:
 	ADDQ $+32, R8
 	SUBQ $+16, R8
-	JL   done82
+	JL   done86
 
-loop81:
+loop85:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -1751,12 +1833,12 @@ loop81:
 	VMOVUPS      Z5, (AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop81
+	JGE          loop85
 
-done82:
+done86:
 	ADDQ         $+16, R8
 	TESTQ        R8, R8
-	JZ           end83
+	JZ           end87
 	MOVQ         $-1, R10
 	BZHIQ        R8, R10, R10
 	KMOVW        R10, K1
@@ -1772,7 +1854,7 @@ done82:
 	VFNMADD231PS Z1, Z2, Z4
 	VMOVUPS      Z4, K1, (AX)(R9*1)
 
-end83:
+end87:
 	VZEROUPPER
 	RET
 
@@ -1804,9 +1886,9 @@ TEXT ·conv4AVX512(SB), NOSPLIT, $0-168
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R13, R13
 	SUBQ         $+32, R8
-	JL           done85
+	JL           done89
 
-loop84:
+loop88:
 	VMOVUPS      (DI)(R13*1), Z12
 	LEAQ         (R9)(R13*1), R12
 	VMOVUPS      (CX)(R13*1), Z13
@@ -1865,14 +1947,14 @@ loop84:
 	VMOVUPS      Z12, 64(AX)(R13*1)
 	ADDQ         $+128, R13
 	SUBQ         $+32, R8
-	JGE          loop84
+	JGE          loop88
 
-done85:
+done89:
 	ADDQ $+32, R8
 	SUBQ $+16, R8
-	JL   done87
+	JL   done91
 
-loop86:
+loop90:
 	VMOVUPS      (DI)(R13*1), Z12
 	LEAQ         (R9)(R13*1), R12
 	VMOVUPS      (CX)(R13*1), Z13
@@ -1903,12 +1985,12 @@ loop86:
 	VMOVUPS      Z12, (AX)(R13*1)
 	ADDQ         $+64, R13
 	SUBQ         $+16, R8
-	JGE          loop86
+	JGE          loop90
 
-done87:
+done91:
 	ADDQ         $+16, R8
 	TESTQ        R8, R8
-	JZ           end88
+	JZ           end92
 	MOVQ         $-1, R12
 	BZHIQ        R8, R12, R12
 	KMOVW        R12, K1
@@ -1945,7 +2027,7 @@ done87:
 	VDIVPS       Z11, Z12, Z12
 	VMOVUPS      Z12, K1, (AX)(R13*1)
 
-end88:
+end92:
 	VZEROUPPER
 	RET
 
@@ -1978,9 +2060,9 @@ TEXT ·conv4GradAVX512(SB), NOSPLIT, $0-192
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R14, R14
 	SUBQ         $+32, R9
-	JL           done90
+	JL           done94
 
-loop89:
+loop93:
 	VMOVUPS      (R8)(R14*1), Z12
 	LEAQ         (R10)(R14*1), R13
 	VMOVUPS      (DX)(R14*1), Z13
@@ -2047,14 +2129,14 @@ loop89:
 	VMOVUPS      Z14, 64(AX)(R14*1)
 	ADDQ         $+128, R14
 	SUBQ         $+32, R9
-	JGE          loop89
+	JGE          loop93
 
-done90:
+done94:
 	ADDQ $+32, R9
 	SUBQ $+16, R9
-	JL   done92
+	JL   done96
 
-loop91:
+loop95:
 	VMOVUPS      (R8)(R14*1), Z12
 	LEAQ         (R10)(R14*1), R13
 	VMOVUPS      (DX)(R14*1), Z13
@@ -2089,12 +2171,12 @@ loop91:
 	VMOVUPS      Z14, (AX)(R14*1)
 	ADDQ         $+64, R14
 	SUBQ         $+16, R9
-	JGE          loop91
+	JGE          loop95
 
-done92:
+done96:
 	ADDQ         $+16, R9
 	TESTQ        R9, R9
-	JZ           end93
+	JZ           end97
 	MOVQ         $-1, R13
 	BZHIQ        R9, R13, R13
 	KMOVW        R13, K1
@@ -2136,7 +2218,7 @@ done92:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(R14*1)
 
-end93:
+end97:
 	VZEROUPPER
 	RET
 
@@ -2156,9 +2238,9 @@ TEXT ·conv4WeightsAVX512(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R13, R13
 	SUBQ $+32, R8
-	JL   done95
+	JL   done99
 
-loop94:
+loop98:
 	VMOVUPS     (CX)(R13*1), Z0
 	VMOVUPS     (AX)(R13*1), Z1
 	VADDPS      Z0, Z1, Z1
@@ -2195,14 +2277,14 @@ loop94:
 	VMOVUPS     Z1, (R12)(R11*1)
 	ADDQ        $+128, R13
 	SUBQ        $+32, R8
-	JGE         loop94
+	JGE         loop98
 
-done95:
+done99:
 	ADDQ $+32, R8
 	SUBQ $+16, R8
-	JL   done97
+	JL   done101
 
-loop96:
+loop100:
 	VMOVUPS     (CX)(R13*1), Z0
 	VMOVUPS     (AX)(R13*1), Z1
 	VADDPS      Z0, Z1, Z1
@@ -2222,12 +2304,12 @@ loop96:
 	VMOVUPS     Z1, (R12)(R11*1)
 	ADDQ        $+64, R13
 	SUBQ        $+16, R8
-	JGE         loop96
+	JGE         loop100
 
-done97:
+done101:
 	ADDQ        $+16, R8
 	TESTQ       R8, R8
-	JZ          end98
+	JZ          end102
 	MOVQ        $-1, R12
 	BZHIQ       R8, R12, R12
 	KMOVW       R12, K1
@@ -2253,7 +2335,7 @@ done97:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (R12)(R11*1)
 
-end98:
+end102:
 	VZEROUPPER
 	RET
 
@@ -2272,9 +2354,9 @@ TEXT ·fir4AVX512(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R12, R12
 	SUBQ $+32, DI
-	JL   done100
+	JL   done104
 
-loop99:
+loop103:
 	VXORPS      Z0, Z0, Z0
 	LEAQ        (R8)(R12*1), R11
 	VMOVUPS     (CX)(R12*1), Z1
@@ -2299,14 +2381,14 @@ loop99:
 	VMOVUPS     Z0, 64(AX)(R12*1)
 	ADDQ        $+128, R12
 	SUBQ        $+32, DI
-	JGE         loop99
+	JGE         loop103
 
-done100:
+done104:
 	ADDQ $+32, DI
 	SUBQ $+16, DI
-	JL   done102
+	JL   done106
 
-loop101:
+loop105:
 	VXORPS      Z0, Z0, Z0
 	LEAQ        (R8)(R12*1), R11
 	VMOVUPS     (CX)(R12*1), Z1
@@ -2320,12 +2402,12 @@ loop101:
 	VMOVUPS     Z0, (AX)(R12*1)
 	ADDQ        $+64, R12
 	SUBQ        $+16, DI
-	JGE         loop101
+	JGE         loop105
 
-done102:
+done106:
 	ADDQ        $+16, DI
 	TESTQ       DI, DI
-	JZ          end103
+	JZ          end107
 	MOVQ        $-1, R11
 	BZHIQ       DI, R11, R11
 	KMOVW       R11, K1
@@ -2345,7 +2427,7 @@ done102:
 	VFMADD231PS Z1, Z2, Z0
 	VMOVUPS     Z0, K1, (AX)(R12*1)
 
-end103:
+end107:
 	VZEROUPPER
 	RET
 
@@ -2367,9 +2449,9 @@ TEXT ·adamWAVX512(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Z7
 	XORQ         DI, DI
 	SUBQ         $+16, SI
-	JL           done105
+	JL           done109
 
-loop104:
+loop108:
 	VMOVUPS     (BX)(DI*1), Z8
 	VMOVUPS     (CX)(DI*1), Z9
 	VMOVUPS     (DX)(DI*1), Z10
@@ -2391,12 +2473,12 @@ loop104:
 	VMOVUPS     Z11, (AX)(DI*1)
 	ADDQ        $+64, DI
 	SUBQ        $+16, SI
-	JGE         loop104
+	JGE         loop108
 
-done105:
+done109:
 	ADDQ        $+16, SI
 	TESTQ       SI, SI
-	JZ          end106
+	JZ          end110
 	MOVQ        $-1, R8
 	BZHIQ       SI, R8, R8
 	KMOVW       R8, K1
@@ -2420,7 +2502,7 @@ done105:
 	VSUBPS      Z9, Z11, Z11
 	VMOVUPS     Z11, K1, (AX)(DI*1)
 
-end106:
+end110:
 	VZEROUPPER
 	RET
 
@@ -2462,7 +2544,7 @@ TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Z24
 	MOVQ         steps+64(FP), R9
 
-step107:
+step111:
 	PREFETCHT0   (CX)(R8*1)
 	PREFETCHT0   (DX)(R8*1)
 	PREFETCHT0   (SI)(R8*1)
@@ -2522,7 +2604,7 @@ step107:
 	ADDQ         BX, SI
 	ADDQ         BX, DI
 	DECQ         R9
-	JNZ          step107
+	JNZ          step111
 	VZEROUPPER
 	RET
 
@@ -2563,7 +2645,7 @@ TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS const3f800000<>+0(SB), Z24
 	MOVQ         steps+56(FP), R8
 
-step108:
+step112:
 	VADDPS       (DX), Z0, Z25
 	VXORPS       Z12, Z25, Z26
 	VMAXPS       Z26, Z10, Z26
@@ -2646,7 +2728,7 @@ step108:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          step108
+	JNZ          step112
 	VZEROUPPER
 	RET
 
@@ -2686,7 +2768,7 @@ TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
 	VMOVUPS      960(R8), Z21
 	MOVQ         steps+72(FP), R11
 
-step109:
+step113:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          (CX), Z23
 	VMULPS           (R9), Z23, Z24
@@ -2891,7 +2973,7 @@ step109:
 	ADDQ             $+64, BX
 	ADDQ             $+64, SI
 	DECQ             R11
-	JNZ              step109
+	JNZ              step113
 	VMOVUPS          Z6, (R8)
 	VMOVUPS          Z7, 64(R8)
 	VMOVUPS          Z8, 128(R8)
@@ -3006,7 +3088,7 @@ TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
 	VMOVUPS      960(AX), Z21
 	MOVQ         steps+64(FP), R10
 
-step110:
+step114:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          256(DX), Z23
 	VMULPS           (R8), Z23, Z24
@@ -3243,7 +3325,7 @@ step110:
 	ADDQ             $+64, SI
 	ADDQ             $+2048, AX
 	DECQ             R10
-	JNZ              step110
+	JNZ              step114
 	VZEROUPPER
 	RET
 
@@ -3281,7 +3363,7 @@ TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-136
 	VBROADCASTSS const3f317218<>+0(SB), Z16
 	MOVQ         steps+128(FP), R14
 
-step111:
+step115:
 	VMOVUPS          (SI), Z17
 	VMOVUPS          128(SI), Z18
 	VXORPS           Z20, Z20, Z20
@@ -3655,7 +3737,7 @@ step111:
 	ADDQ             ld+120(FP), AX
 	ADDQ             ld+120(FP), CX
 	DECQ             R14
-	JNZ              step111
+	JNZ              step115
 	VMOVUPS          Z0, (R12)
 	VMOVUPS          Z1, 64(R12)
 	VMOVUPS          Z2, 128(R12)
@@ -3695,9 +3777,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	VBROADCASTSS const42b20000<>+0(SB), Y1
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done113
+	JL           done117
 
-loop112:
+loop116:
 	VMOVUPS      (CX)(BX*1), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
@@ -3748,14 +3830,14 @@ loop112:
 	VMOVUPS      Y2, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop112
+	JGE          loop116
 
-done113:
+done117:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done115
+	JL   done119
 
-loop114:
+loop118:
 	VMOVUPS      (CX)(BX*1), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
@@ -3782,12 +3864,12 @@ loop114:
 	VMOVUPS      Y2, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop114
+	JGE          loop118
 
-done115:
+done119:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end116
+	JZ           end120
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y2
@@ -3816,7 +3898,7 @@ done115:
 	VMULPS       Y0, Y1, Y3
 	VMASKMOVPS   Y3, Y2, (AX)(BX*1)
 
-end116:
+end120:
 	VZEROUPPER
 	RET
 
@@ -3859,9 +3941,9 @@ TEXT ·siluAVX2(SB), NOSPLIT, $0-48
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done118
+	JL           done122
 
-loop117:
+loop121:
 	VMOVUPS      (CX)(BX*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -3918,14 +4000,14 @@ loop117:
 	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop117
+	JGE          loop121
 
-done118:
+done122:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done120
+	JL   done124
 
-loop119:
+loop123:
 	VMOVUPS      (CX)(BX*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -3955,12 +4037,12 @@ loop119:
 	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop119
+	JGE          loop123
 
-done120:
+done124:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end121
+	JZ           end125
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y3
@@ -3992,7 +4074,7 @@ done120:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end121:
+end125:
 	VZEROUPPER
 	RET
 
@@ -4007,9 +4089,9 @@ TEXT ·softplusAVX2(SB), NOSPLIT, $0-48
 	VXORPS       Y2, Y2, Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done123
+	JL           done127
 
-loop122:
+loop126:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4088,14 +4170,14 @@ loop122:
 	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop122
+	JGE          loop126
 
-done123:
+done127:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done125
+	JL   done129
 
-loop124:
+loop128:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4136,12 +4218,12 @@ loop124:
 	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop124
+	JGE          loop128
 
-done125:
+done129:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end126
+	JZ           end130
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y3
@@ -4184,7 +4266,7 @@ done125:
 	VFMADD231PS  Y0, Y5, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end126:
+end130:
 	VZEROUPPER
 	RET
 
@@ -4200,9 +4282,9 @@ TEXT ·swigluAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         SI, SI
 	SUBQ         $+16, BX
-	JL           done128
+	JL           done132
 
-loop127:
+loop131:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4261,14 +4343,14 @@ loop127:
 	VMOVUPS      Y3, 32(AX)(SI*1)
 	ADDQ         $+64, SI
 	SUBQ         $+16, BX
-	JGE          loop127
+	JGE          loop131
 
-done128:
+done132:
 	ADDQ $+16, BX
 	SUBQ $+8, BX
-	JL   done130
+	JL   done134
 
-loop129:
+loop133:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4299,12 +4381,12 @@ loop129:
 	VMOVUPS      Y3, (AX)(SI*1)
 	ADDQ         $+32, SI
 	SUBQ         $+8, BX
-	JGE          loop129
+	JGE          loop133
 
-done130:
+done134:
 	ADDQ         $+8, BX
 	TESTQ        BX, BX
-	JZ           end131
+	JZ           end135
 	LEAQ         laneMasks<>+0(SB), DI
 	NEGQ         BX
 	VMOVUPS      32(DI)(BX*4), Y3
@@ -4338,7 +4420,7 @@ done130:
 	VMULPS       Y0, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(SI*1)
 
-end131:
+end135:
 	VZEROUPPER
 	RET
 
@@ -4355,10 +4437,92 @@ TEXT ·swigluGradAVX2(SB), NOSPLIT, $0-120
 	VBROADCASTSS const42b20000<>+0(SB), Y1
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R8, R8
-	SUBQ         $+8, DI
-	JL           done133
+	SUBQ         $+16, DI
+	JL           done137
 
-loop132:
+loop136:
+	VMOVUPS      (DX)(R8*1), Y3
+	VXORPS       const80000000<>+0(SB), Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
+	VROUNDPS     $0x00, Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y6
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y2, Y4
+	VSUBPS       Y4, Y2, Y5
+	VFMADD213PS  Y2, Y3, Y5
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      (SI)(R8*1), Y6
+	VMULPS       Y4, Y3, Y3
+	VMULPS       (BX)(R8*1), Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	VMULPS       Y6, Y3, Y3
+	VMOVUPS      Y5, (AX)(R8*1)
+	VMOVUPS      Y3, (CX)(R8*1)
+	VMOVUPS      32(DX)(R8*1), Y3
+	VXORPS       const80000000<>+0(SB), Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
+	VROUNDPS     $0x00, Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y6
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y2, Y4
+	VSUBPS       Y4, Y2, Y5
+	VFMADD213PS  Y2, Y3, Y5
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      32(SI)(R8*1), Y6
+	VMULPS       Y4, Y3, Y3
+	VMULPS       32(BX)(R8*1), Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	VMULPS       Y6, Y3, Y3
+	VMOVUPS      Y5, 32(AX)(R8*1)
+	VMOVUPS      Y3, 32(CX)(R8*1)
+	ADDQ         $+64, R8
+	SUBQ         $+16, DI
+	JGE          loop136
+
+done137:
+	ADDQ $+16, DI
+	SUBQ $+8, DI
+	JL   done139
+
+loop138:
 	VMOVUPS      (DX)(R8*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4397,12 +4561,12 @@ loop132:
 	VMOVUPS      Y3, (CX)(R8*1)
 	ADDQ         $+32, R8
 	SUBQ         $+8, DI
-	JGE          loop132
+	JGE          loop138
 
-done133:
+done139:
 	ADDQ         $+8, DI
 	TESTQ        DI, DI
-	JZ           end134
+	JZ           end140
 	LEAQ         laneMasks<>+0(SB), R9
 	NEGQ         DI
 	VMOVUPS      32(R9)(DI*4), Y3
@@ -4444,7 +4608,7 @@ done133:
 	VMASKMOVPS   Y0, Y3, (AX)(R8*1)
 	VMASKMOVPS   Y4, Y3, (CX)(R8*1)
 
-end134:
+end140:
 	VZEROUPPER
 	RET
 
@@ -4457,9 +4621,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done136
+	JL           done142
 
-loop135:
+loop141:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
@@ -4474,25 +4638,25 @@ loop135:
 	VMOVUPS     Y1, 96(AX)(BX*1)
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop135
+	JGE         loop141
 
-done136:
+done142:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done138
+	JL   done144
 
-loop137:
+loop143:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop137
+	JGE         loop143
 
-done138:
+done144:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end139
+	JZ          end145
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y1
@@ -4501,7 +4665,7 @@ done138:
 	VFMADD231PS Y3, Y0, Y2
 	VMASKMOVPS  Y2, Y1, (AX)(BX*1)
 
-end139:
+end145:
 	VZEROUPPER
 	RET
 
@@ -4514,9 +4678,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done141
+	JL           done147
 
-loop140:
+loop146:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	VMULPS  32(CX)(BX*1), Y0, Y1
@@ -4527,24 +4691,24 @@ loop140:
 	VMOVUPS Y1, 96(AX)(BX*1)
 	ADDQ    $+128, BX
 	SUBQ    $+32, DX
-	JGE     loop140
+	JGE     loop146
 
-done141:
+done147:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done143
+	JL   done149
 
-loop142:
+loop148:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	ADDQ    $+32, BX
 	SUBQ    $+8, DX
-	JGE     loop142
+	JGE     loop148
 
-done143:
+done149:
 	ADDQ       $+8, DX
 	TESTQ      DX, DX
-	JZ         end144
+	JZ         end150
 	LEAQ       laneMasks<>+0(SB), SI
 	NEGQ       DX
 	VMOVUPS    32(SI)(DX*4), Y1
@@ -4552,7 +4716,7 @@ done143:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(BX*1)
 
-end144:
+end150:
 	VZEROUPPER
 	RET
 
@@ -4568,9 +4732,9 @@ TEXT ·expScaleAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS const42b20000<>+0(SB), Y3
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done146
+	JL           done152
 
-loop145:
+loop151:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -4625,14 +4789,14 @@ loop145:
 	VMOVUPS      Y4, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop145
+	JGE          loop151
 
-done146:
+done152:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done148
+	JL   done154
 
-loop147:
+loop153:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -4661,12 +4825,12 @@ loop147:
 	VMOVUPS      Y4, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop147
+	JGE          loop153
 
-done148:
+done154:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end149
+	JZ           end155
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y4
@@ -4697,7 +4861,7 @@ done148:
 	VMULPS       Y1, Y5, Y5
 	VMASKMOVPS   Y5, Y4, (AX)(BX*1)
 
-end149:
+end155:
 	VZEROUPPER
 	RET
 
@@ -4712,9 +4876,9 @@ TEXT ·combine2AVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Y1
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done151
+	JL           done157
 
-loop150:
+loop156:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
@@ -4729,25 +4893,25 @@ loop150:
 	VMOVUPS     Y2, 96(AX)(SI*1)
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop150
+	JGE         loop156
 
-done151:
+done157:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done153
+	JL   done159
 
-loop152:
+loop158:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop152
+	JGE         loop158
 
-done153:
+done159:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end154
+	JZ          end160
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y2
@@ -4757,7 +4921,7 @@ done153:
 	VFMADD231PS Y3, Y1, Y0
 	VMASKMOVPS  Y0, Y2, (AX)(SI*1)
 
-end154:
+end160:
 	VZEROUPPER
 	RET
 
@@ -4770,9 +4934,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+32, BX
-	JL   done156
+	JL   done162
 
-loop155:
+loop161:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
@@ -4787,25 +4951,25 @@ loop155:
 	VMOVUPS Y0, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop155
+	JGE     loop161
 
-done156:
+done162:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done158
+	JL   done164
 
-loop157:
+loop163:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop157
+	JGE     loop163
 
-done158:
+done164:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end159
+	JZ         end165
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y0
@@ -4814,8 +4978,24 @@ done158:
 	VADDPS     Y2, Y1, Y1
 	VMASKMOVPS Y1, Y0, (AX)(SI*1)
 
-end159:
+end165:
 	VZEROUPPER
+	RET
+
+// func prefetchAVX2(x []float32)
+// Requires: MMX+
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-24
+	MOVQ x_base+0(FP), AX
+	MOVQ x_len+8(FP), CX
+
+loop166:
+	SUBQ       $0x10, CX
+	JL         end167
+	PREFETCHT0 (AX)
+	ADDQ       $0x40, AX
+	JMP        loop166
+
+end167:
 	RET
 
 // func dotAVX2(a []float32, b []float32) float32
@@ -4830,9 +5010,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+32, DX
-	JL     done161
+	JL     done169
 
-loop160:
+loop168:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	VMOVUPS     32(AX)(BX*1), Y4
@@ -4843,24 +5023,24 @@ loop160:
 	VFMADD231PS 96(CX)(BX*1), Y4, Y3
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop160
+	JGE         loop168
 
-done161:
+done169:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done163
+	JL   done171
 
-loop162:
+loop170:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop162
+	JGE         loop170
 
-done163:
+done171:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end164
+	JZ          end172
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y4
@@ -4868,7 +5048,7 @@ done163:
 	VMASKMOVPS  (AX)(BX*1), Y4, Y4
 	VFMADD231PS Y5, Y4, Y0
 
-end164:
+end172:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -4895,9 +5075,9 @@ TEXT ·dot3AVX2(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+32, BX
-	JL     done166
+	JL     done174
 
-loop165:
+loop173:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
@@ -4912,25 +5092,25 @@ loop165:
 	VFMADD231PS 96(DX)(SI*1), Y4, Y3
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop165
+	JGE         loop173
 
-done166:
+done174:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done168
+	JL   done176
 
-loop167:
+loop175:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop167
+	JGE         loop175
 
-done168:
+done176:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end169
+	JZ          end177
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y4
@@ -4940,7 +5120,7 @@ done168:
 	VMASKMOVPS  (DX)(SI*1), Y4, Y4
 	VFMADD231PS Y4, Y5, Y0
 
-end169:
+end177:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -4966,9 +5146,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	VMOVAPS      Y0, Y4
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done171
+	JL           done179
 
-loop170:
+loop178:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	VMOVUPS 32(AX)(DX*1), Y5
@@ -4979,24 +5159,24 @@ loop170:
 	VMAXPS  Y4, Y5, Y4
 	ADDQ    $+128, DX
 	SUBQ    $+32, CX
-	JGE     loop170
+	JGE     loop178
 
-done171:
+done179:
 	ADDQ $+32, CX
 	SUBQ $+8, CX
-	JL   done173
+	JL   done181
 
-loop172:
+loop180:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	ADDQ    $+32, DX
 	SUBQ    $+8, CX
-	JGE     loop172
+	JGE     loop180
 
-done173:
+done181:
 	ADDQ       $+8, CX
 	TESTQ      CX, CX
-	JZ         end174
+	JZ         end182
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y5
@@ -5004,7 +5184,7 @@ done173:
 	VBLENDVPS  Y5, Y6, Y0, Y6
 	VMAXPS     Y1, Y6, Y1
 
-end174:
+end182:
 	VMAXPS       Y3, Y1, Y1
 	VMAXPS       Y4, Y2, Y2
 	VMAXPS       Y2, Y1, Y1
@@ -5030,9 +5210,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	VXORPS       Y4, Y4, Y4
 	XORQ         DX, DX
 	SUBQ         $+16, CX
-	JL           done176
+	JL           done184
 
-loop175:
+loop183:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -5085,14 +5265,14 @@ loop175:
 	VADDPS       Y5, Y4, Y4
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop175
+	JGE          loop183
 
-done176:
+done184:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done178
+	JL   done186
 
-loop177:
+loop185:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -5120,12 +5300,12 @@ loop177:
 	VADDPS       Y5, Y3, Y3
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop177
+	JGE          loop185
 
-done178:
+done186:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end179
+	JZ           end187
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y5
@@ -5156,7 +5336,7 @@ done178:
 	VANDPS       Y5, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 
-end179:
+end187:
 	VADDPS       Y4, Y3, Y3
 	VEXTRACTF128 $0x01, Y3, X0
 	VADDPS       X0, X3, X3
@@ -5179,9 +5359,9 @@ TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y3, Y3, Y3
 	XORQ   DX, DX
 	SUBQ   $+16, CX
-	JL     done181
+	JL     done189
 
-loop180:
+loop188:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -5196,14 +5376,14 @@ loop180:
 	VFMADD231PD  Y4, Y4, Y3
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop180
+	JGE          loop188
 
-done181:
+done189:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done183
+	JL   done191
 
-loop182:
+loop190:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -5212,12 +5392,12 @@ loop182:
 	VFMADD231PD  Y4, Y4, Y1
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop182
+	JGE          loop190
 
-done183:
+done191:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end184
+	JZ           end192
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y4
@@ -5228,7 +5408,7 @@ done183:
 	VFMADD231PD  Y5, Y5, Y0
 	VFMADD231PD  Y4, Y4, Y1
 
-end184:
+end192:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -5250,9 +5430,9 @@ TEXT ·normAVX2(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Y0
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done186
+	JL           done194
 
-loop185:
+loop193:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
@@ -5267,25 +5447,25 @@ loop185:
 	VMOVUPS Y1, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop185
+	JGE     loop193
 
-done186:
+done194:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done188
+	JL   done196
 
-loop187:
+loop195:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop187
+	JGE     loop195
 
-done188:
+done196:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end189
+	JZ         end197
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y1
@@ -5295,7 +5475,7 @@ done188:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(SI*1)
 
-end189:
+end197:
 	VZEROUPPER
 	RET
 
@@ -5313,9 +5493,9 @@ TEXT ·normGradAVX2(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Y1
 	XORQ         R9, R9
 	SUBQ         $+16, R8
-	JL           done191
+	JL           done199
 
-loop190:
+loop198:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -5336,14 +5516,14 @@ loop190:
 	VMOVUPS      Y5, 32(AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop190
+	JGE          loop198
 
-done191:
+done199:
 	ADDQ $+16, R8
 	SUBQ $+8, R8
-	JL   done193
+	JL   done201
 
-loop192:
+loop200:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -5355,12 +5535,12 @@ loop192:
 	VMOVUPS      Y5, (AX)(R9*1)
 	ADDQ         $+32, R9
 	SUBQ         $+8, R8
-	JGE          loop192
+	JGE          loop200
 
-done193:
+done201:
 	ADDQ         $+8, R8
 	TESTQ        R8, R8
-	JZ           end194
+	JZ           end202
 	LEAQ         laneMasks<>+0(SB), R10
 	NEGQ         R8
 	VMOVUPS      32(R10)(R8*4), Y2
@@ -5376,7 +5556,7 @@ done193:
 	VFNMADD231PS Y1, Y3, Y5
 	VMASKMOVPS   Y5, Y2, (AX)(R9*1)
 
-end194:
+end202:
 	VZEROUPPER
 	RET
 
@@ -5399,9 +5579,9 @@ TEXT ·conv4AVX2(SB), NOSPLIT, $0-168
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R13, R13
 	SUBQ         $+16, R8
-	JL           done196
+	JL           done204
 
-loop195:
+loop203:
 	VMOVUPS      (DI)(R13*1), Y3
 	LEAQ         (R9)(R13*1), R12
 	VMOVUPS      (CX)(R13*1), Y4
@@ -5476,14 +5656,14 @@ loop195:
 	VMOVUPS      Y3, 32(AX)(R13*1)
 	ADDQ         $+64, R13
 	SUBQ         $+16, R8
-	JGE          loop195
+	JGE          loop203
 
-done196:
+done204:
 	ADDQ $+16, R8
 	SUBQ $+8, R8
-	JL   done198
+	JL   done206
 
-loop197:
+loop205:
 	VMOVUPS      (DI)(R13*1), Y3
 	LEAQ         (R9)(R13*1), R12
 	VMOVUPS      (CX)(R13*1), Y4
@@ -5522,12 +5702,12 @@ loop197:
 	VMOVUPS      Y3, (AX)(R13*1)
 	ADDQ         $+32, R13
 	SUBQ         $+8, R8
-	JGE          loop197
+	JGE          loop205
 
-done198:
+done206:
 	ADDQ         $+8, R8
 	TESTQ        R8, R8
-	JZ           end199
+	JZ           end207
 	LEAQ         laneMasks<>+0(SB), R12
 	NEGQ         R8
 	VMOVUPS      32(R12)(R8*4), Y3
@@ -5572,7 +5752,7 @@ done198:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(R13*1)
 
-end199:
+end207:
 	VZEROUPPER
 	RET
 
@@ -5596,9 +5776,9 @@ TEXT ·conv4GradAVX2(SB), NOSPLIT, $0-192
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R14, R14
 	SUBQ         $+16, R9
-	JL           done201
+	JL           done209
 
-loop200:
+loop208:
 	VMOVUPS      (R8)(R14*1), Y3
 	LEAQ         (R10)(R14*1), R13
 	VMOVUPS      (DX)(R14*1), Y4
@@ -5681,14 +5861,14 @@ loop200:
 	VMOVUPS      Y5, 32(AX)(R14*1)
 	ADDQ         $+64, R14
 	SUBQ         $+16, R9
-	JGE          loop200
+	JGE          loop208
 
-done201:
+done209:
 	ADDQ $+16, R9
 	SUBQ $+8, R9
-	JL   done203
+	JL   done211
 
-loop202:
+loop210:
 	VMOVUPS      (R8)(R14*1), Y3
 	LEAQ         (R10)(R14*1), R13
 	VMOVUPS      (DX)(R14*1), Y4
@@ -5731,12 +5911,12 @@ loop202:
 	VMOVUPS      Y5, (AX)(R14*1)
 	ADDQ         $+32, R14
 	SUBQ         $+8, R9
-	JGE          loop202
+	JGE          loop210
 
-done203:
+done211:
 	ADDQ         $+8, R9
 	TESTQ        R9, R9
-	JZ           end204
+	JZ           end212
 	LEAQ         laneMasks<>+0(SB), R13
 	NEGQ         R9
 	VMOVUPS      32(R13)(R9*4), Y3
@@ -5786,7 +5966,7 @@ done203:
 	VMULPS       Y1, Y0, Y0
 	VMASKMOVPS   Y0, Y3, (AX)(R14*1)
 
-end204:
+end212:
 	VZEROUPPER
 	RET
 
@@ -5806,9 +5986,9 @@ TEXT ·conv4WeightsAVX2(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R13, R13
 	SUBQ $+16, R8
-	JL   done206
+	JL   done214
 
-loop205:
+loop213:
 	VMOVUPS     (CX)(R13*1), Y0
 	VMOVUPS     (AX)(R13*1), Y1
 	VADDPS      Y0, Y1, Y1
@@ -5845,14 +6025,14 @@ loop205:
 	VMOVUPS     Y1, (R12)(R11*1)
 	ADDQ        $+64, R13
 	SUBQ        $+16, R8
-	JGE         loop205
+	JGE         loop213
 
-done206:
+done214:
 	ADDQ $+16, R8
 	SUBQ $+8, R8
-	JL   done208
+	JL   done216
 
-loop207:
+loop215:
 	VMOVUPS     (CX)(R13*1), Y0
 	VMOVUPS     (AX)(R13*1), Y1
 	VADDPS      Y0, Y1, Y1
@@ -5872,12 +6052,12 @@ loop207:
 	VMOVUPS     Y1, (R12)(R11*1)
 	ADDQ        $+32, R13
 	SUBQ        $+8, R8
-	JGE         loop207
+	JGE         loop215
 
-done208:
+done216:
 	ADDQ        $+8, R8
 	TESTQ       R8, R8
-	JZ          end209
+	JZ          end217
 	LEAQ        laneMasks<>+0(SB), R12
 	NEGQ        R8
 	VMOVUPS     32(R12)(R8*4), Y0
@@ -5903,7 +6083,7 @@ done208:
 	VFMADD231PS Y3, Y1, Y2
 	VMASKMOVPS  Y2, Y0, (R12)(R11*1)
 
-end209:
+end217:
 	VZEROUPPER
 	RET
 
@@ -5922,9 +6102,9 @@ TEXT ·fir4AVX2(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R12, R12
 	SUBQ $+16, DI
-	JL   done211
+	JL   done219
 
-loop210:
+loop218:
 	VXORPS      Y0, Y0, Y0
 	LEAQ        (R8)(R12*1), R11
 	VMOVUPS     (CX)(R12*1), Y1
@@ -5949,14 +6129,14 @@ loop210:
 	VMOVUPS     Y0, 32(AX)(R12*1)
 	ADDQ        $+64, R12
 	SUBQ        $+16, DI
-	JGE         loop210
+	JGE         loop218
 
-done211:
+done219:
 	ADDQ $+16, DI
 	SUBQ $+8, DI
-	JL   done213
+	JL   done221
 
-loop212:
+loop220:
 	VXORPS      Y0, Y0, Y0
 	LEAQ        (R8)(R12*1), R11
 	VMOVUPS     (CX)(R12*1), Y1
@@ -5970,12 +6150,12 @@ loop212:
 	VMOVUPS     Y0, (AX)(R12*1)
 	ADDQ        $+32, R12
 	SUBQ        $+8, DI
-	JGE         loop212
+	JGE         loop220
 
-done213:
+done221:
 	ADDQ        $+8, DI
 	TESTQ       DI, DI
-	JZ          end214
+	JZ          end222
 	LEAQ        laneMasks<>+0(SB), R11
 	NEGQ        DI
 	VMOVUPS     32(R11)(DI*4), Y0
@@ -5995,7 +6175,7 @@ done213:
 	VFMADD231PS Y2, Y3, Y1
 	VMASKMOVPS  Y1, Y0, (AX)(R12*1)
 
-end214:
+end222:
 	VZEROUPPER
 	RET
 
@@ -6017,9 +6197,9 @@ TEXT ·adamWAVX2(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Y7
 	XORQ         DI, DI
 	SUBQ         $+8, SI
-	JL           done216
+	JL           done224
 
-loop215:
+loop223:
 	VMOVUPS     (BX)(DI*1), Y8
 	VMOVUPS     (CX)(DI*1), Y9
 	VMOVUPS     (DX)(DI*1), Y10
@@ -6041,12 +6221,12 @@ loop215:
 	VMOVUPS     Y11, (AX)(DI*1)
 	ADDQ        $+32, DI
 	SUBQ        $+8, SI
-	JGE         loop215
+	JGE         loop223
 
-done216:
+done224:
 	ADDQ        $+8, SI
 	TESTQ       SI, SI
-	JZ          end217
+	JZ          end225
 	LEAQ        laneMasks<>+0(SB), R8
 	NEGQ        SI
 	VMOVUPS     32(R8)(SI*4), Y8
@@ -6070,7 +6250,7 @@ done216:
 	VSUBPS      Y10, Y12, Y12
 	VMASKMOVPS  Y12, Y8, (AX)(DI*1)
 
-end217:
+end225:
 	VZEROUPPER
 	RET
 
@@ -6092,7 +6272,7 @@ TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+64(FP), R9
 
-step218:
+step226:
 	PREFETCHT0   (CX)(R8*1)
 	PREFETCHT0   (DX)(R8*1)
 	PREFETCHT0   (SI)(R8*1)
@@ -6168,7 +6348,7 @@ step218:
 	ADDQ         BX, SI
 	ADDQ         BX, DI
 	DECQ         R9
-	JNZ          step218
+	JNZ          step226
 	VZEROUPPER
 	RET
 
@@ -6189,7 +6369,7 @@ TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-64
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+56(FP), R8
 
-step219:
+step227:
 	VADDPS       (DX), Y0, Y5
 	VXORPS       const80000000<>+0(SB), Y5, Y6
 	VMAXPS       Y6, Y1, Y6
@@ -6296,7 +6476,7 @@ step219:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          step219
+	JNZ          step227
 	VZEROUPPER
 	RET
 
@@ -6315,7 +6495,7 @@ TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+72(FP), R11
 
-step220:
+step228:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      (CX), Y2
 	VMULPS       (R9), Y2, Y3
@@ -6648,7 +6828,7 @@ step220:
 	ADDQ         $+64, BX
 	ADDQ         $+64, SI
 	DECQ         R11
-	JNZ          step220
+	JNZ          step228
 	VZEROUPPER
 	RET
 
@@ -6676,7 +6856,7 @@ TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+64(FP), R10
 
-step221:
+step229:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      256(DX), Y2
 	VMULPS       (R8), Y2, Y3
@@ -7025,7 +7205,7 @@ step221:
 	ADDQ         $+64, SI
 	ADDQ         $+2048, AX
 	DECQ         R10
-	JNZ          step221
+	JNZ          step229
 	VZEROUPPER
 	RET
 
@@ -7046,7 +7226,7 @@ TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-136
 	MOVQ dalog+88(FP), R13
 	MOVQ steps+128(FP), R14
 
-step222:
+step230:
 	VMOVUPS      (SI), Y0
 	VMOVUPS      128(SI), Y1
 	VXORPS       Y3, Y3, Y3
@@ -7468,6 +7648,6 @@ step222:
 	ADDQ         ld+120(FP), AX
 	ADDQ         ld+120(FP), CX
 	DECQ         R14
-	JNZ          step222
+	JNZ          step230
 	VZEROUPPER
 	RET

@@ -11,6 +11,7 @@ var goVec = vecKernels{
 	swigluGrad:   swigluGradGo,
 	axpy:         axpyGo,
 	scale:        scaleGo,
+	prefetch:     func([]float32) {},
 	combine2:     combine2Go,
 	add:          addGo,
 	max:          maxGo,

@@ -33,6 +33,9 @@ func combine2AVX512(y []float32, x0 []float32, x1 []float32, a0 float32, a1 floa
 func addAVX512(sum []float32, a []float32, b []float32)
 
 //go:noescape
+func prefetchAVX512(x []float32)
+
+//go:noescape
 func dotAVX512(a []float32, b []float32) float32
 
 //go:noescape
@@ -112,6 +115,9 @@ func combine2AVX2(y []float32, x0 []float32, x1 []float32, a0 float32, a1 float3
 
 //go:noescape
 func addAVX2(sum []float32, a []float32, b []float32)
+
+//go:noescape
+func prefetchAVX2(x []float32)
 
 //go:noescape
 func dotAVX2(a []float32, b []float32) float32

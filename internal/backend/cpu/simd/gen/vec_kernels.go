@@ -28,6 +28,7 @@ func (v target) elementwise() {
 	v.expScale()
 	v.combine2()
 	v.add()
+	v.prefetch()
 }
 
 func (v target) unary(name string, prepare func() func(x reg.VecVirtual)) {
@@ -65,7 +66,7 @@ func (v target) swigluGrad() {
 	v.function("swigluGrad", "func(dgate, dup, gate, up, dy []float32)")
 	dgate, dup, gate, up, dy := base("dgate"), base("dup"), base("gate"), base("up"), base("dy")
 	n, s := length("dgate"), v.sigmoids()
-	v.each(n, 1, func(p at) {
+	v.each(n, 2, func(p at) {
 		g := p.load(gate)
 		sig, grad := s.siluGrad(g)
 		d := p.load(dy)
@@ -239,5 +240,20 @@ func (v target) sumSquares() {
 	VADDSD(t.AsX(), s, s)
 	VZEROUPPER()
 	Store(s, ReturnIndex(0))
+	RET()
+}
+
+// prefetch asks for every cache line of x, in order.
+func (v target) prefetch() {
+	TEXT("prefetch"+v.suffix, NOSPLIT, "func(x []float32)")
+	Pragma("noescape")
+	x, n, loop, end := base("x"), length("x"), label("loop"), label("end")
+	Label(loop)
+	SUBQ(Imm(16), n)
+	JL(LabelRef(end))
+	PREFETCHT0(Mem{Base: x})
+	ADDQ(Imm(64), x)
+	JMP(LabelRef(loop))
+	Label(end)
 	RET()
 }
