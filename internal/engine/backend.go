@@ -21,7 +21,7 @@ func (d DType) Bytes() int64 {
 
 func (d DType) String() string { return [...]string{"float32", "bfloat16", "int32"}[d] }
 
-// Memory is a block of a backend's memory.
+// Memory is a block of a backend's memory; the same block is the same value (==).
 type Memory interface {
 	// Bytes is the size of the block.
 	Bytes() int64

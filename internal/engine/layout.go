@@ -140,10 +140,18 @@ func (l *layout) assign(arena Memory) error {
 	return nil
 }
 
+// viewOffset is the element at which v starts in its storage: a view lies within
+// its base, and an output that updates a view lies where the view does.
 func (l *layout) viewOffset(v ValueID) int64 {
-	var off int64
-	for val := &l.p.prog.Values[v]; val.Base >= 0; val = &l.p.prog.Values[val.Base] {
-		off += int64(val.Offset)
+	val := &l.p.prog.Values[v]
+	if val.Base >= 0 {
+		return l.viewOffset(val.Base) + int64(val.Offset)
 	}
-	return off
+	if val.Def >= 0 {
+		in := &l.p.prog.Instrs[val.Def]
+		if u := in.Outs[val.Out].Updates; u > 0 {
+			return l.viewOffset(in.In[u-1])
+		}
+	}
+	return 0
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 )
 
 // Options fit a program to a device.
@@ -86,10 +87,52 @@ func (p *Plan) declare(opt Options) error {
 		}
 		p.tensors[i] = &Tensor{Shape: v.Shape, DType: dt}
 	}
+	if err := p.matchUpdates(opt); err != nil {
+		return err
+	}
 	for i := range p.prog.Values { // a view has the type of what it looks at
 		p.tensors[i].DType = p.tensors[p.prog.root(ValueID(i))].DType
 	}
 	return nil
+}
+
+// matchUpdates gives an output that updates a value that value's type, as they
+// share memory. Where the output is bound, it is the value that follows, through
+// all the sums that lead to it.
+func (p *Plan) matchUpdates(opt Options) error {
+	bound := maps.Clone(opt.Bind)
+	for i := len(p.prog.Instrs) - 1; i >= 0; i-- {
+		for _, up := range p.updates(i) {
+			is, was := bound[up.out], bound[up.in]
+			if is == nil {
+				continue
+			}
+			if p.prog.Values[up.in].Base >= 0 || was != nil && (was.Mem != is.Mem || was.Off != is.Off || was.DType != is.DType) {
+				return fmt.Errorf("plan: %s updates %s, which is bound to other memory", p.prog.Values[up.out].Name, p.prog.Values[up.in].Name)
+			}
+			bound[up.in] = is
+			p.tensors[up.in].DType = is.DType
+		}
+	}
+	for i := range p.prog.Instrs {
+		for _, up := range p.updates(i) {
+			p.tensors[up.out].DType = p.tensors[p.prog.root(up.in)].DType
+		}
+	}
+	return nil
+}
+
+// update is an output that takes the memory of a value.
+type update struct{ in, out ValueID }
+
+func (p *Plan) updates(i int) (all []update) {
+	in := &p.prog.Instrs[i]
+	for j, v := range in.Out {
+		if u := in.Outs[j].Updates; u > 0 && v >= 0 {
+			all = append(all, update{in.In[u-1], v})
+		}
+	}
+	return all
 }
 
 func (p *Plan) makeCalls() ([]Kernel, error) {

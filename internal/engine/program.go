@@ -69,6 +69,7 @@ func Lower(g *G.ExprGraph, outputs ...*G.Node) (*Program, error) {
 		}
 		p.Outputs = append(p.Outputs, id)
 	}
+	p.hoistSums()
 	p.fuseAccumulate()
 	return p, nil
 }
@@ -200,84 +201,3 @@ func (p *Program) root(v ValueID) ValueID {
 	return v
 }
 
-// fuseAccumulate rewrites add(a, product) into a matrix product that accumulates
-// into a, one pass over the sum less: where a dies in the sum, or is a running
-// sum that the add updates.
-func (p *Program) fuseAccumulate() {
-	uses := p.useCounts()
-	dead := map[int]bool{}
-	for i := range p.Instrs {
-		add := &p.Instrs[i]
-		if add.Kernel != "add" {
-			continue
-		}
-		for side := 1; side >= 0; side-- {
-			def := p.Values[add.In[side]].Def
-			if def < 0 || dead[def] || !p.fusible(add, side, uses) {
-				continue
-			}
-			prod := p.Instrs[def]
-			out := add.Outs[0]
-			out.InPlace, out.Updates = nil, len(prod.In)+1
-			in := append(append([]ValueID(nil), prod.In...), add.In[1-side])
-			*add = Instr{Spec: prod.Spec, In: in, Out: add.Out}
-			add.Outs = []Out{out}
-			add.Attrs = append(append(Attrs(nil), prod.Attrs...), Attr{"accumulate", 1})
-			dead[def] = true
-			break
-		}
-	}
-	p.remove(dead)
-}
-
-// fusible says whether operand side of an add is a product that nobody else
-// reads, and the other operand memory that it may be added to.
-func (p *Program) fusible(add *Instr, side int, uses []int) bool {
-	prod, acc := add.In[side], add.In[1-side]
-	in := &p.Instrs[p.Values[prod].Def]
-	if in.Kernel != "matmul" && in.Kernel != "grouped_matmul_dw" || in.Attrs.Bool("accumulate") || uses[prod] != 1 || prod == acc {
-		return false
-	}
-	updated := add.Outs[0].Updates == 2-side
-	return updated || p.Values[acc].Def >= 0 && uses[acc] == 1
-}
-
-// useCounts returns how often each value is read, outputs of the program and
-// views included.
-func (p *Program) useCounts() []int {
-	uses := make([]int, len(p.Values))
-	for i := range p.Instrs {
-		for _, v := range p.Instrs[i].In {
-			uses[v]++
-		}
-	}
-	for i := range p.Values {
-		if b := p.Values[i].Base; b >= 0 {
-			uses[b]++
-		}
-	}
-	for _, v := range p.Outputs {
-		uses[v]++
-	}
-	return uses
-}
-
-// remove drops instructions and renumbers the definitions.
-func (p *Program) remove(dead map[int]bool) {
-	if len(dead) == 0 {
-		return
-	}
-	kept := p.Instrs[:0]
-	for i, in := range p.Instrs {
-		if dead[i] {
-			continue
-		}
-		for _, v := range in.Out {
-			if v >= 0 {
-				p.Values[v].Def = len(kept)
-			}
-		}
-		kept = append(kept, in)
-	}
-	p.Instrs = kept
-}
