@@ -200,4 +200,3 @@ func (p *Program) root(v ValueID) ValueID {
 	}
 	return v
 }
-
