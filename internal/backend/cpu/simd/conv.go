@@ -46,17 +46,26 @@ func (c *Conv) tap(t, q int) []float32 {
 	return c.Zeros[:c.Dim]
 }
 
+// whole reports whether positions [first, last] are there and of one document.
+func (c *Conv) whole(first, last int) bool {
+	return first >= 0 && last < c.Length && c.Docs[first] == c.Docs[last]
+}
+
 // Forward writes the rows [t0, t1) of y[Length,Dim].
 func (c *Conv) Forward(y []float32, t0, t1 int) {
-	k := vec()
+	k, d := vec(), c.Dim
 	for t := t0; t < t1; t++ {
-		row := y[t*c.Dim:][:c.Dim]
-		if c.Kernel == 4 {
-			k.conv4(row, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W, c.B)
-			continue
+		row := y[t*d:][:d]
+		switch {
+		case c.Kernel != 4:
+			c.pre(row, t)
+			k.silu(row, row)
+		case t+4 <= t1 && c.whole(t-3, t+3):
+			k.conv4x4(y[t*d:][:4*d], c.X[(t-3)*d:][:7*d], c.W[:4*d], c.B[:d])
+			t += 3
+		default:
+			k.conv4(row, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W[:4*d], c.B[:d])
 		}
-		c.pre(row, t)
-		k.silu(row, row)
 	}
 }
 
@@ -87,15 +96,17 @@ func (c *Conv) Grad(dx, ds0, dw, db, dy, ds1, work []float32, t0, t1 int) {
 	d := convGrad{Conv: c, t0: t0}
 	end := min(t1+c.Kernel-1, c.Length)
 	d.dpre = work[:(end-t0)*c.Dim]
-	for t := t0; t < end; t++ {
-		d.preGrad(dy, t)
-		if t < t1 { // the part of the rows that follow belongs to the next block
-			d.weightGrad(dw, db, t)
-		}
+	for t := t0; t < t1; {
+		t += d.preGrad(dw, db, dy, t, t1)
 	}
-	for t := t0; t < t1; t++ {
-		d.inputGrad(dx[t*c.Dim:][:c.Dim], t)
-		if j := t - (c.Length - c.Kernel + 1); ds1 != nil && j >= 0 && c.Docs[t] == c.Docs[c.Length-1] {
+	for t := t1; t < end; t++ { // their part of dw belongs to the next block
+		d.preGradRow(dy, t)
+	}
+	for t := t0; t < t1; {
+		t += d.inputGrads(dx, t, t1)
+	}
+	for t := max(t0, c.Length-c.Kernel+1); t < t1; t++ {
+		if j := t - (c.Length - c.Kernel + 1); ds1 != nil && c.Docs[t] == c.Docs[c.Length-1] {
 			vec().add(dx[t*c.Dim:][:c.Dim], dx[t*c.Dim:][:c.Dim], ds1[j*c.Dim:][:c.Dim])
 		}
 	}
@@ -114,10 +125,24 @@ type convGrad struct {
 // row is row t of dpre.
 func (c *convGrad) row(t int) []float32 { return c.dpre[(t-c.t0)*c.Dim:][:c.Dim] }
 
-func (c *convGrad) preGrad(dy []float32, t int) {
+// preGrad computes dpre from row t on, adds to the gradients of the weights, and returns how many rows it did.
+func (c *convGrad) preGrad(dw, db, dy []float32, t, end int) int {
+	d := c.Dim
+	if c.Kernel == 4 && t+4 <= end && c.whole(t-3, t+3) {
+		k, x, dpre := vec(), c.X[(t-3)*d:][:7*d], c.dpre[(t-c.t0)*d:][:4*d]
+		k.conv4x4Grad(dpre, dy[t*d:][:4*d], x, c.W[:4*d], c.B[:d])
+		k.conv4x4Weights(dw[:4*d], db[:d], dpre, x)
+		return 4
+	}
+	c.preGradRow(dy, t)
+	c.weightGrad(dw, db, t)
+	return 1
+}
+
+func (c *convGrad) preGradRow(dy []float32, t int) {
 	dpre, drow := c.row(t), dy[t*c.Dim:][:c.Dim]
 	if c.Kernel == 4 {
-		vec().conv4Grad(dpre, drow, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W, c.B)
+		vec().conv4Grad(dpre, drow, c.tap(t, 3), c.tap(t, 2), c.tap(t, 1), c.tap(t, 0), c.W[:4*c.Dim], c.B[:c.Dim])
 		return
 	}
 	c.pre(dpre, t)
@@ -152,10 +177,21 @@ func (c *convGrad) out(s, q int) []float32 {
 	return c.row(t)
 }
 
+// inputGrads writes dx from row t on and returns how many rows it did.
+func (c *convGrad) inputGrads(dx []float32, t, end int) int {
+	d := c.Dim
+	if c.Kernel == 4 && t+4 <= end && c.whole(t, t+6) {
+		vec().fir4x4(dx[t*d:][:4*d], c.dpre[(t-c.t0)*d:][:7*d], c.W[:4*d])
+		return 4
+	}
+	c.inputGrad(dx[t*d:][:d], t)
+	return 1
+}
+
 // inputGrad is the gradient of the input at position s, which is negative in the state.
 func (c *convGrad) inputGrad(dx []float32, s int) {
 	if c.Kernel == 4 {
-		vec().fir4(dx, c.out(s, 0), c.out(s, 1), c.out(s, 2), c.out(s, 3), c.W)
+		vec().fir4(dx, c.out(s, 0), c.out(s, 1), c.out(s, 2), c.out(s, 3), c.W[:4*c.Dim])
 		return
 	}
 	clear(dx)

@@ -31,6 +31,12 @@ type vecKernels struct {
 	conv4Weights func(dw, db, dpre, x0, x1, x2, x3 []float32)
 	fir4         func(dx, d0, d1, d2, d3, w []float32)
 
+	// The same for four rows, with the seven rows of inputs that they see.
+	conv4x4        func(y, x, w, b []float32)
+	conv4x4Grad    func(dpre, dy, x, w, b []float32)
+	conv4x4Weights func(dw, db, dpre, x []float32)
+	fir4x4         func(dx, d, w []float32)
+
 	adamW func(p, m, v, g []float32, scale, decay, beta1c, beta2, beta2c, root, eps, step float32)
 
 	scan *scanKernels // nil: the general form is used

@@ -4,29 +4,33 @@ import "math"
 
 // goVec are the kernels in plain Go. They define what the assembly computes, up to rounding.
 var goVec = vecKernels{
-	exp:          func(dst, src []float32) { mapInto(dst, src, exp32) },
-	silu:         func(dst, src []float32) { mapInto(dst, src, silu32) },
-	softplus:     func(dst, src []float32) { mapInto(dst, src, softplus32) },
-	swiglu:       swigluGo,
-	swigluGrad:   swigluGradGo,
-	axpy:         axpyGo,
-	scale:        scaleGo,
-	prefetch:     func([]float32) {},
-	combine2:     combine2Go,
-	add:          addGo,
-	max:          maxGo,
-	dot:          dotGo,
-	dot3:         dot3Go,
-	sumSquares:   sumSquaresGo,
-	expSum:       expSumGo,
-	expScale:     expScaleGo,
-	norm:         normGo,
-	normGrad:     normGradGo,
-	conv4:        conv4Go,
-	conv4Grad:    conv4GradGo,
-	conv4Weights: conv4WeightsGo,
-	fir4:         fir4Go,
-	adamW:        adamWGo,
+	exp:            func(dst, src []float32) { mapInto(dst, src, exp32) },
+	silu:           func(dst, src []float32) { mapInto(dst, src, silu32) },
+	softplus:       func(dst, src []float32) { mapInto(dst, src, softplus32) },
+	swiglu:         swigluGo,
+	swigluGrad:     swigluGradGo,
+	axpy:           axpyGo,
+	scale:          scaleGo,
+	prefetch:       func([]float32) {},
+	combine2:       combine2Go,
+	add:            addGo,
+	max:            maxGo,
+	dot:            dotGo,
+	dot3:           dot3Go,
+	sumSquares:     sumSquaresGo,
+	expSum:         expSumGo,
+	expScale:       expScaleGo,
+	norm:           normGo,
+	normGrad:       normGradGo,
+	conv4:          conv4Go,
+	conv4Grad:      conv4GradGo,
+	conv4Weights:   conv4WeightsGo,
+	fir4:           fir4Go,
+	conv4x4:        conv4x4Go,
+	conv4x4Grad:    conv4x4GradGo,
+	conv4x4Weights: conv4x4WeightsGo,
+	fir4x4:         fir4x4Go,
+	adamW:          adamWGo,
 }
 
 func mapInto(dst, src []float32, f func(float32) float32) {
@@ -153,47 +157,5 @@ func normGradGo(dx, dw, dy, x, w, dsum []float32, r, c float32) {
 	for i, d := range dy {
 		dw[i] += d * x[i] * r
 		dx[i] = dsum[i] + (d*w[i]*r - x[i]*c)
-	}
-}
-
-// conv4Go is y = silu(b + sum_q w[q] x_q): w holds four rows of len(y) weights, the oldest tap first.
-func conv4Go(y, x0, x1, x2, x3, w, b []float32) {
-	n := len(y)
-	w0, w1, w2, w3 := w[:n], w[n:2*n], w[2*n:3*n], w[3*n:4*n]
-	for i := range y {
-		y[i] = silu32(b[i] + x0[i]*w0[i] + x1[i]*w1[i] + x2[i]*w2[i] + x3[i]*w3[i])
-	}
-}
-
-// conv4GradGo is dpre = dy * silu'(b + sum_q w[q] x_q).
-func conv4GradGo(dpre, dy, x0, x1, x2, x3, w, b []float32) {
-	n := len(dpre)
-	w0, w1, w2, w3 := w[:n], w[n:2*n], w[2*n:3*n], w[3*n:4*n]
-	for i := range dpre {
-		pre := b[i] + x0[i]*w0[i] + x1[i]*w1[i] + x2[i]*w2[i] + x3[i]*w3[i]
-		s := sigmoid32(pre)
-		dpre[i] = dy[i] * (s * (1 + pre*(1-s)))
-	}
-}
-
-// conv4WeightsGo is dw[q] += dpre*x_q, db += dpre.
-func conv4WeightsGo(dw, db, dpre, x0, x1, x2, x3 []float32) {
-	n := len(dpre)
-	g0, g1, g2, g3 := dw[:n], dw[n:2*n], dw[2*n:3*n], dw[3*n:4*n]
-	for i, d := range dpre {
-		db[i] += d
-		g0[i] += d * x0[i]
-		g1[i] += d * x1[i]
-		g2[i] += d * x2[i]
-		g3[i] += d * x3[i]
-	}
-}
-
-// fir4Go is dx = sum_q w[3-q] d_q: d_q is the gradient that reaches a row from q rows later.
-func fir4Go(dx, d0, d1, d2, d3, w []float32) {
-	n := len(dx)
-	w0, w1, w2, w3 := w[:n], w[n:2*n], w[2*n:3*n], w[3*n:4*n]
-	for i := range dx {
-		dx[i] = d0[i]*w3[i] + d1[i]*w2[i] + d2[i]*w1[i] + d3[i]*w0[i]
 	}
 }

@@ -69,6 +69,18 @@ func conv4WeightsAVX512(dw []float32, db []float32, dpre []float32, x0 []float32
 func fir4AVX512(dx []float32, d0 []float32, d1 []float32, d2 []float32, d3 []float32, w []float32)
 
 //go:noescape
+func conv4x4AVX512(y []float32, x []float32, w []float32, b []float32)
+
+//go:noescape
+func conv4x4GradAVX512(dpre []float32, dy []float32, x []float32, w []float32, b []float32)
+
+//go:noescape
+func conv4x4WeightsAVX512(dw []float32, db []float32, dpre []float32, x []float32)
+
+//go:noescape
+func fir4x4AVX512(dx []float32, d []float32, w []float32)
+
+//go:noescape
 func adamWAVX512(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)
 
 //go:noescape
@@ -151,6 +163,18 @@ func conv4WeightsAVX2(dw []float32, db []float32, dpre []float32, x0 []float32, 
 
 //go:noescape
 func fir4AVX2(dx []float32, d0 []float32, d1 []float32, d2 []float32, d3 []float32, w []float32)
+
+//go:noescape
+func conv4x4AVX2(y []float32, x []float32, w []float32, b []float32)
+
+//go:noescape
+func conv4x4GradAVX2(dpre []float32, dy []float32, x []float32, w []float32, b []float32)
+
+//go:noescape
+func conv4x4WeightsAVX2(dw []float32, db []float32, dpre []float32, x []float32)
+
+//go:noescape
+func fir4x4AVX2(dx []float32, d []float32, w []float32)
 
 //go:noescape
 func adamWAVX2(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)

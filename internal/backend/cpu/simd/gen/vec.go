@@ -14,7 +14,8 @@ func init() {
 		for _, v := range []target{{"AVX512", 16}, {"AVX2", 8}} {
 			v.elementwise()
 			v.reductions()
-			v.rows()
+			v.norms()
+			v.conv()
 			v.adamW()
 			v.scan()
 		}
