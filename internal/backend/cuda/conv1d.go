@@ -1,0 +1,74 @@
+package cuda
+
+import "jambalaya/internal/engine"
+
+func init() {
+	register("conv1d", conv1d)
+	register("conv1d_grad", conv1dGrad)
+}
+
+// Positions that a thread of the convolution walks along.
+const (
+	convTile     = 16
+	convGradTile = 64
+)
+
+// convolution is the geometry of a convolution and its inputs.
+type convolution struct {
+	batch, length, dim, taps int
+	x, w, bias, docs, s0     *engine.Tensor
+}
+
+func newConvolution(a *args) convolution {
+	c := convolution{batch: a.Attrs.Int("batch"), length: a.Attrs.Int("length"), taps: a.Attrs.Int("kernel")}
+	c.x, c.w, c.bias, c.docs, c.s0 = a.in(true), a.in(true), a.in(a.Attrs.Bool("bias")), a.in(true), a.in(a.Attrs.Bool("state"))
+	c.dim = c.x.Dim(1)
+	return c
+}
+
+// channels is the part of a grid over channels.
+func (c convolution) channels() grid {
+	threads := threadsFor(c.dim, blockThreads)
+	return grid{x: blocks(c.dim, threads), threads: threads}
+}
+
+func (c convolution) file(a *args, y, dx, dy *engine.Tensor) file {
+	return a.file("conv1d", constant("K", c.taps), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
+		typed("DX", dx), typed("DY", dy))
+}
+
+func conv1d(a *args) {
+	c := newConvolution(a)
+	y, s1 := a.out(0), a.out(1)
+	f := c.file(a, y, nil, nil)
+	if y != nil {
+		g := c.channels()
+		g.y, g.z = blocks(c.length, convTile), c.batch
+		f.launch("conv1d", g, y, c.x, c.w, c.bias, c.docs, c.s0, c.length, c.dim, convTile)
+	}
+	if s1 != nil && c.taps > 1 {
+		g := c.channels()
+		g.y = c.batch
+		f.launch("conv1d_state", g, s1, c.x, c.docs, c.s0, c.length, c.dim)
+	}
+}
+
+func conv1dGrad(a *args) {
+	c := newConvolution(a)
+	dy, ds1 := a.in(true), a.in(a.Attrs.Bool("has_dstate"))
+	dx, dw := a.out(0), a.out(1)
+	var dbias, ds0 *engine.Tensor
+	if c.bias != nil {
+		dbias = a.out(2)
+	}
+	if c.s0 != nil {
+		ds0 = a.Out[len(a.Out)-1]
+	}
+	g := c.channels()
+	g.y, g.z = blocks(c.length, convGradTile), c.batch
+	parts, stride := g.y*g.z, c.dim*(c.taps+1)
+	sums := a.scratch(parts * stride)
+	c.file(a, nil, dx, dy).launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, convGradTile)
+	a.sumParts(dw, sums, parts, stride, c.dim*c.taps)
+	a.sumParts(dbias, sums+address(4*c.dim*c.taps), parts, stride, c.dim)
+}

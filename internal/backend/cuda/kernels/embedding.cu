@@ -1,0 +1,41 @@
+// Rows of a table by token (model/op/embedding.go).
+
+extern "C" __global__ void embedding(Y *y, word_t *faults, const W *table, const int *ids, index_t rows, index_t vocab, index_t h) {
+	index_t row = (index_t)blockIdx.x * blockDim.y + threadIdx.y;
+	if (row >= rows) return;
+	index_t id = ids[row];
+	if (id < 0 || id >= vocab) {
+		if (threadIdx.x == 0) report(faults, FAULT_TOKEN, row, (int)id);
+		id = 0;
+	}
+	for (index_t i = (index_t)threadIdx.x * VEC; i < h; i += blockDim.x * VEC) {
+		float v[VEC];
+		ldv(v, table + id * h + i);
+		stv(y + row * h + i, v);
+	}
+}
+
+// starts[v] = first of the sorted positions whose token is v or more, v <= vocab.
+extern "C" __global__ void token_starts(int *starts, const int *sorted, const int *ids, index_t rows, index_t vocab) {
+	index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x;
+	if (i > rows) return;
+	auto token = [&](index_t j) { return (index_t)min((unsigned)ids[sorted[j]], (unsigned)vocab); };
+	index_t from = i == 0 ? 0 : token(i - 1) + 1, to = i == rows ? vocab : token(i);
+	for (index_t v = from; v <= to && v <= vocab; v++) starts[v] = (int)i;
+}
+
+// dtable[v] = sum of dy over the positions of v, in their order; zero for pad. A
+// block has a token, the second extent of the grid cuts columns.
+extern "C" __global__ void embedding_grad(W *dtable, const int *starts, const int *sorted, const DY *dy, index_t h, index_t pad) {
+	index_t v = blockIdx.x, c = ((index_t)blockIdx.y * blockDim.x + threadIdx.x) * VEC;
+	if (c >= h) return;
+	float sum[VEC] = {};
+	int first = starts[v], last = v == pad ? first : starts[v + 1];
+#pragma unroll 4
+	for (int i = first; i < last; i++) {
+		float g[VEC];
+		ldv(g, dy + (index_t)sorted[i] * h + c);
+		for (int j = 0; j < VEC; j++) sum[j] += g[j];
+	}
+	stv(dtable + v * h + c, sum);
+}

@@ -1,0 +1,90 @@
+// A stable sort of n items by a key below `buckets`, in three launches: count the
+// keys of each block of TILE items, add the counts up, place the items. The sort
+// of experts is one such pass; tokens are sorted by 8 bits of their id a pass.
+
+#define TILE 1024
+#define THREADS 256
+
+// key_of is the key of item i: bits of keys[i], or of keys[items[i]].
+inline int key_of(const int *keys, const int *items, index_t i, index_t limit, index_t shift, index_t buckets) {
+	unsigned key = keys[items ? items[i] : i];
+	if (key >= limit) key = limit - 1; // reported where it matters
+	return (key >> shift) % (unsigned)buckets;
+}
+
+// counts[block, buckets]. Shared memory: buckets ints. Adding integers is exact in
+// any order.
+extern "C" __global__ void sort_count(int *counts, word_t *faults, const int *keys, const int *items, index_t n, index_t limit, index_t shift,
+	index_t buckets) {
+	extern __shared__ int count[];
+	for (int b = threadIdx.x; b < buckets; b += THREADS) count[b] = 0;
+	__syncthreads();
+	for (index_t i = (index_t)blockIdx.x * TILE + threadIdx.x; i < min((index_t)(blockIdx.x + 1) * TILE, n); i += THREADS) {
+		if (faults && (unsigned)keys[i] >= limit) report(faults, FAULT_EXPERT, i, keys[i]);
+		atomicAdd(&count[key_of(keys, items, i, limit, shift, buckets)], 1);
+	}
+	__syncthreads();
+	for (int b = threadIdx.x; b < buckets; b += THREADS) counts[blockIdx.x * buckets + b] = count[b];
+}
+
+// offsets[buckets + 1], and counts[block, bucket] = first place of its items. One
+// block. Shared memory: buckets + 1 ints.
+extern "C" __global__ void sort_scan(int *offsets, int *counts, index_t blocks, index_t buckets) {
+	extern __shared__ int offset[];
+	for (int b = threadIdx.x; b < buckets; b += blockDim.x) {
+		int sum = 0;
+		for (index_t i = 0; i < blocks; i++) sum += counts[i * buckets + b];
+		offset[b] = sum;
+	}
+	__syncthreads();
+	if (threadIdx.x == 0) {
+		int sum = 0;
+		for (int b = 0; b < buckets; b++) {
+			int n = offset[b];
+			offset[b] = sum;
+			sum += n;
+		}
+		offset[buckets] = sum;
+	}
+	__syncthreads();
+	for (int b = threadIdx.x; b < buckets; b += blockDim.x) {
+		int sum = offset[b];
+		for (index_t i = 0; i < blocks; i++) {
+			int n = counts[i * buckets + b];
+			counts[i * buckets + b] = sum;
+			sum += n;
+		}
+	}
+	for (int b = threadIdx.x; offsets && b <= buckets; b += blockDim.x) offsets[b] = offset[b];
+}
+
+// sorted[place] = item and slot[i] = place; either may be null. Shared memory:
+// (THREADS / 32 + 1) * buckets ints.
+extern "C" __global__ void sort_place(int *sorted, int *slot, const int *counts, const int *keys, const int *items, index_t n, index_t limit,
+	index_t shift, index_t buckets) {
+	extern __shared__ int next[]; // place of the next item of each bucket, then counts of each warp
+	int *of_warp = next + buckets;
+	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+	for (int b = threadIdx.x; b < buckets; b += THREADS) next[b] = counts[blockIdx.x * buckets + b];
+	for (int round = 0; round < TILE / THREADS; round++) {
+		index_t i = (index_t)blockIdx.x * TILE + round * THREADS + threadIdx.x;
+		bool there = i < n;
+		int key = there ? key_of(keys, items, i, limit, shift, buckets) : -1;
+		__syncthreads();
+		for (int b = threadIdx.x; b < (THREADS / 32) * buckets; b += THREADS) of_warp[b] = 0;
+		__syncthreads();
+		unsigned same = __match_any_sync(ALL_LANES, key);
+		int rank = __popc(same & ((1u << lane) - 1));
+		if (there && rank == 0) of_warp[warp * buckets + key] = __popc(same);
+		__syncthreads();
+		if (there) {
+			int place = next[key] + rank;
+			for (int w = 0; w < warp; w++) place += of_warp[w * buckets + key];
+			if (sorted) sorted[place] = items ? items[i] : (int)i;
+			if (slot) slot[i] = place;
+		}
+		__syncthreads();
+		for (int b = threadIdx.x; b < buckets; b += THREADS)
+			for (int w = 0; w < THREADS / 32; w++) next[b] += of_warp[w * buckets + b];
+	}
+}
