@@ -321,3 +321,112 @@ func TestFusedAccumulate(t *testing.T) {
 		}
 	}
 }
+
+// TestUpdatesWaitForReaders: what reads a state before it is updated gets the old
+// one, although the update could run earlier.
+func TestUpdatesWaitForReaders(t *testing.T) {
+	t.Parallel()
+	k := newKit(1)
+	state := k.fixed("state", 4, 4)
+	x := k.Add(k.fixed("a", 4, 4), k.fixed("b", 4, 4))
+	y := k.SwiGLU(k.AddBias(state, k.fixed("c", 4)))
+	next := k.Accumulate(state, x)
+	after := k.Add(next, x)
+	outs := nodes{y, next, after}
+	want, err := Evaluate(k.Graph(), k.values, outs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range compile(t, k, newRefBackend(k.Graph()), engine.Options{}, outs...).run(t) {
+		if e := relativeError(v, want[i]); e > 1e-6 {
+			t.Errorf("output %d is off by %.1e", i, e)
+		}
+	}
+}
+
+// TestInPlaceNeedsEqualBytes: with bf16 activations a value in fp32 does not fit
+// the memory of the activation it may take over.
+func TestInPlaceNeedsEqualBytes(t *testing.T) {
+	t.Parallel()
+	k := newKit(1)
+	const n = 256
+	x := k.Add(k.fixed("a", n), k.fixed("b", n))
+	beside := k.Add(k.fixed("c", n), k.fixed("d", n))
+	wide := k.apply(def{kernel: "test_widen", outs: []engine.Out{inPlace(f32(n), 0)},
+		ref: func(in, out [][]float64) { copy(out[0], in[0]) }}, x)[0]
+	be := newRefBackend(k.Graph())
+	outs := nodes{wide, beside}
+	for _, same := range []bool{true, false} {
+		opt := engine.Options{Compute: engine.BFloat16}
+		if same {
+			opt.Compute = engine.Float32
+		}
+		p := compile(t, k, be, opt, outs...)
+		ix, _ := p.prog.Value(x)
+		if took := p.plan.Tensor(ix).Off == p.plan.Tensor(p.outs[0]).Off; took != same {
+			t.Errorf("%v: in place is %t", opt.Compute, took)
+		}
+		opt.NoReuse = true
+		if diff := firstDifference(p.run(t), compile(t, k, be, opt, outs...).run(t)); diff != "" {
+			t.Errorf("%v: %s", opt.Compute, diff)
+		}
+	}
+}
+
+// TestAccumulatedValuesAreNotRecomputed: a forward sum that was taken in place has
+// lost its operand, so it is kept.
+func TestAccumulatedValuesAreNotRecomputed(t *testing.T) {
+	t.Parallel()
+	k := newKit(1)
+	d := &differentiated{kit: k}
+	end := k.Layer(0)
+	x, w := k.float("x", 4, 8), k.float("w", 8, 8)
+	sum := k.Add(k.RMSNorm(x, k.float("norm", 8), 1e-5), k.MatMul(x, w, false, true))
+	d.outs = nodes{k.SwiGLU(sum)}
+	end()
+	d.addGradients(t)
+	be := newRefBackend(d.Graph())
+	p := compile(t, k, be, engine.Options{Recompute: engine.RecomputeLayer}, d.outputs()...)
+	fused := 0
+	for _, c := range p.plan.Calls() {
+		if c.Attrs.Bool("accumulate") {
+			fused++
+		}
+	}
+	if fused == 0 {
+		t.Fatal("the forward sum is not fused: the test tests nothing")
+	}
+	want := compile(t, k, be, engine.Options{NoReuse: true}, d.outputs()...).run(t)
+	if diff := firstDifference(p.run(t), want); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestBoundValuesKeepTheirMemory: the caller may look at a value that is no output.
+func TestBoundValuesKeepTheirMemory(t *testing.T) {
+	t.Parallel()
+	k := newKit(1)
+	x := k.Add(k.fixed("a", 4, 4), k.fixed("b", 4, 4))
+	y := k.AddBias(x, k.fixed("c", 4)) // would take x's memory
+	be := newRefBackend(k.Graph())
+	prog, err := engine.Lower(k.Graph(), y)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := be.Alloc(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := prog.Value(x)
+	bound := &engine.Tensor{Shape: []int{4, 4}, Mem: m}
+	compile(t, k, be, engine.Options{Bind: map[engine.ValueID]*engine.Tensor{id: bound}}, y).run(t)
+	want, err := Evaluate(k.Graph(), k.values, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float64, 16)
+	load(got, bound)
+	if e := relativeError(got, want[0]); e > 1e-6 {
+		t.Errorf("the bound value is off by %.1e", e)
+	}
+}
