@@ -65,8 +65,14 @@ func (s *Scan) GradWork(channels int) int {
 // Forward computes channels [c0, c1): y[Length,Dim], h1[Dim,States], and starts[chunks,Dim,States], the state
 // before each chunk. h1 and starts may be nil.
 func (s *Scan) Forward(y, h1, starts, work []float32, c0, c1 int) {
-	if s.tiled(c0, c1) {
-		s.forwardTiles(y, h1, starts, work, c0, c1)
+	tiled := s.tiled(c0, c1)
+	s.forwardTiles(y, h1, starts, work, c0, tiled)
+	s.forwardChannels(y, h1, starts, work, tiled, c1)
+}
+
+// forwardChannels is the general form: any number of channels and states.
+func (s *Scan) forwardChannels(y, h1, starts, work []float32, c0, c1 int) {
+	if c0 == c1 {
 		return
 	}
 	n, channels := s.States, c1-c0

@@ -7,8 +7,18 @@ package simd
 //
 // from which ddelta = x sum_n g b + sum_n (g a[t] s[t-1]) A, and so on.
 func (s *Scan) Grad(o *ScanGrads, work []float32, c0, c1 int) {
-	if s.tiled(c0, c1) {
-		s.gradTiles(o, work, c0, c1)
+	clear(o.DB[:s.Length*s.States])
+	clear(o.DC[:s.Length*s.States])
+	clear(o.DBias[c0:c1])
+	clear(o.DDSkip[c0:c1])
+	tiled := s.tiled(c0, c1)
+	s.gradTiles(o, work, c0, tiled)
+	s.gradChannels(o, work, tiled, c1)
+}
+
+// gradChannels is the general form: any number of channels and states. It adds to DB, DC, DBias and DDSkip.
+func (s *Scan) gradChannels(o *ScanGrads, work []float32, c0, c1 int) {
+	if c0 == c1 {
 		return
 	}
 	n, channels, w := s.States, c1-c0, workspace(work)
@@ -16,10 +26,6 @@ func (s *Scan) Grad(o *ScanGrads, work []float32, c0, c1 int) {
 		states: w.take((s.Chunk + 1) * n), decays: w.take(s.Chunk * n), sums: w.take(s.Chunk)}
 	s.decayRates(g.a, c0, c1)
 	s.initialGrad(g.g, o.DH1, c0, c1)
-	clear(o.DB[:s.Length*n])
-	clear(o.DC[:s.Length*n])
-	clear(o.DBias[c0:c1])
-	clear(o.DDSkip[c0:c1])
 	clear(o.DALog[c0*n : c1*n])
 	for i := s.chunks() - 1; i >= 0; i-- {
 		t0, t1 := s.chunk(i)

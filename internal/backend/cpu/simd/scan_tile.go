@@ -18,9 +18,12 @@ type scanKernels struct {
 	reverse     func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, steps int)
 }
 
-// tiled reports whether channels [c0, c1) go through the tiles.
-func (s *Scan) tiled(c0, c1 int) bool {
-	return vec().scan != nil && s.States == tileWidth && (c1-c0)%tileWidth == 0
+// tiled is the end of the part of channels [c0, c1) that goes through the tiles; the rest takes the general form.
+func (s *Scan) tiled(c0, c1 int) int {
+	if vec().scan == nil || s.States != tileWidth {
+		return c0
+	}
+	return c0 + (c1-c0)/tileWidth*tileWidth
 }
 
 // transposeTile turns 16 rows of 16 into columns. dst is not src.
@@ -67,7 +70,11 @@ func (s *Scan) forwardTileWork(channels int) int {
 	return 2*channels*tileWidth + s.Chunk*2*tileWidth + tileSize
 }
 
+// forwardTiles computes whole tiles of channels, none for c0 == c1.
 func (s *Scan) forwardTiles(y, h1, starts, work []float32, c0, c1 int) {
+	if c0 == c1 {
+		return
+	}
 	w := workspace(work)
 	states := (c1 - c0) * tileWidth
 	a, h, pre := w.take(states), w.take(states), w.take(s.Chunk*2*tileWidth)
@@ -118,17 +125,17 @@ func (s *Scan) gradTileWork(channels int) int {
 	return 3*channels*tileWidth + s.Chunk*(5*tileWidth+2*tileSize) + 4*tileSize
 }
 
+// gradTiles computes the gradients of whole tiles of channels, and adds to DB, DC, DBias and DDSkip.
 func (s *Scan) gradTiles(o *ScanGrads, work []float32, c0, c1 int) {
+	if c0 == c1 {
+		return
+	}
 	w, states := workspace(work), (c1-c0)*tileWidth
 	g := scanTiles{Scan: s, ScanGrads: o, c0: c0, a: w.take(states), g: w.take(states), dalog: w.take(states),
 		pre: w.take(s.Chunk * 5 * tileWidth), trace: w.take((s.Chunk + 1) * 2 * tileSize), products: w.take(2 * tileSize)}
 	s.tileDecayRates(g.a, g.products[:tileSize], c0)
 	toTiles(g.g, o.DH1, c0)
 	clear(g.dalog)
-	clear(o.DBias[c0:c1])
-	clear(o.DDSkip[c0:c1])
-	clear(o.DB[:s.Length*tileWidth])
-	clear(o.DC[:s.Length*tileWidth])
 	for i := s.chunks() - 1; i >= 0; i-- {
 		g.chunkGrad(i)
 	}
