@@ -1,0 +1,66 @@
+package parallel
+
+import "jambalaya/internal/config"
+
+// Config is the parallel section of a run's configuration.
+type Config struct {
+	Data   int  `yaml:"data"`   // rows of the mesh: ranks that hold the same experts
+	Expert int  `yaml:"expert"` // columns of the mesh: ranks that share the experts out
+	Zero1  bool `yaml:"zero1"`  // shard the state of the optimiser
+
+	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32
+	ChunkKiB       int `yaml:"chunk_kib"`       // size of a message
+	TimeoutSeconds int `yaml:"timeout_seconds"` // to wait in one operation before the generation is given up
+}
+
+// Default returns one rank.
+func Default() Config {
+	return Config{Data: 1, Expert: 1, BucketMiB: 25, ChunkKiB: 512, TimeoutSeconds: 300}
+}
+
+// Mesh returns the arrangement of the ranks.
+func (c Config) Mesh() Mesh { return Mesh{Data: c.Data, Expert: c.Expert} }
+
+// Validate returns every fault of the section, joined.
+func (c Config) Validate() error {
+	var f config.Faults
+	within := func(key string, value, low, high int) {
+		if value < low || value > high {
+			f.Add(key, "%d is not between %d and %d", value, low, high)
+		}
+	}
+	const many = 1 << 16
+	within("data", c.Data, 1, many)
+	within("expert", c.Expert, 1, many)
+	within("bucket_mib", c.BucketMiB, 1, 1<<12)
+	within("chunk_kib", c.ChunkKiB, 1, MaxChunkBytes>>10)
+	within("timeout_seconds", c.TimeoutSeconds, 1, 24*3600)
+	return f.Err()
+}
+
+// Workload is what a run wants of a mesh.
+type Workload struct {
+	World      int // workers there are; 0: not known yet
+	NumExperts int // of an MoE layer; 1: the model has none
+	BatchSize  int // sequences of a step, of all ranks together
+}
+
+// Fits returns every reason, joined, why a valid configuration cannot run a
+// workload, with its key.
+func (c Config) Fits(w Workload) error {
+	var f config.Faults
+	size := c.Mesh().Size()
+	if w.World != 0 && size != w.World {
+		f.Add("data", "%d x expert %d is a mesh of %d ranks, but there are %d workers", c.Data, c.Expert, size, w.World)
+	}
+	switch {
+	case c.Expert > 1 && w.NumExperts <= 1:
+		f.Add("expert", "%d, but the model has no experts to share out; set it to 1", c.Expert)
+	case w.NumExperts%c.Expert != 0:
+		f.Add("expert", "%d does not divide the %d experts of a layer", c.Expert, w.NumExperts)
+	}
+	if w.BatchSize%size != 0 {
+		f.Add("data", "%d x expert %d is a mesh of %d ranks, which does not divide the global batch of %d sequences", c.Data, c.Expert, size, w.BatchSize)
+	}
+	return f.Err()
+}
