@@ -55,11 +55,7 @@ func tape(t *testing.T, d *differentiated, outputs nodes) [][]float64 {
 
 func leafTensor(n *G.Node, v []float64) tensor.Tensor {
 	if n.Dtype() == tensor.Int32 {
-		ints := make([]int32, len(v))
-		for i, x := range v {
-			ints[i] = int32(x)
-		}
-		return tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(ints))
+		return tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(toInt32(v)))
 	}
 	return tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(toFloat32(v)))
 }
