@@ -146,6 +146,9 @@ func (p *Program) lowerNode(g *G.ExprGraph, n *G.Node, tuples map[int64]int) err
 		for i := range out {
 			out[i] = -1
 		}
+		if _, ours := n.Op().(Lowerable); !ours { // gorgonia's sum is stored as its operands are
+			spec.Outs[0].Class = p.Values[in[0]].Class
+		}
 		p.Instrs = append(p.Instrs, Instr{Spec: spec, In: in, Out: out})
 		if len(out) == 1 {
 			p.byNode[n.ID()] = p.output(len(p.Instrs)-1, 0)

@@ -32,6 +32,7 @@ func (b *Builder) CrossEntropy(logitsTV, targetsBL *G.Node) (loss, nllT *G.Node)
 			}
 		},
 		grad: func(in, out, dout []*G.Node) []*G.Node {
+			check(dout[0] != nil && dout[1] == nil, "cross_entropy: the gradient is that of the loss, not of nll")
 			return []*G.Node{b.crossEntropyGrad(in[0], in[1], out[2], dout[0]), nil}
 		},
 	}, logitsTV, targetsBL)

@@ -433,3 +433,29 @@ func TestRunningSumsAreTakenEarly(t *testing.T) {
 		t.Errorf("accumulation takes an arena of %d bytes, without it %d", arena[true], arena[false])
 	}
 }
+
+// TestSumsKeepTheirPrecision: the gradients that gorgonia adds up for a value in
+// fp32, here the router's weights, stay in fp32 where activations are bf16.
+func TestSumsKeepTheirPrecision(t *testing.T) {
+	t.Parallel()
+	k := newKit(1)
+	d := &differentiated{kit: k}
+	_, weights, index := k.RouterTopK(k.float("logits", 3, 4), 2, false)
+	r := k.ExpertSort(index, 4)
+	ys := k.float("ys", 6, 5)
+	d.outs = nodes{k.Combine(ys, weights, r), k.Combine(ys, weights, r)}
+	d.addGradients(t)
+	p := compile(t, k, newRefBackend(k.Graph()), engine.Options{Compute: engine.BFloat16}, d.outputs()...)
+	sums := map[engine.DType]int{}
+	for _, c := range p.plan.Calls() {
+		if c.Kernel == "add" {
+			sums[c.Out[0].DType]++
+			if c.In[0].DType != c.Out[0].DType {
+				t.Errorf("a sum of %v is stored as %v", c.In[0], c.Out[0])
+			}
+		}
+	}
+	if sums[engine.Float32] != 1 || sums[engine.BFloat16] != 1 {
+		t.Errorf("sums by type: %v, want one of the weights' gradients and one of ys'", sums)
+	}
+}
