@@ -99,5 +99,8 @@ func (u *Update) SumSquares() (float64, error) {
 	return float64(u.sumsqHost[0]), nil
 }
 
+// Plan is the plan that Run executes, for profiles.
+func (u *Update) Plan() *engine.Plan { return u.plan }
+
 // Close frees the plan.
 func (u *Update) Close() { u.plan.Close() }

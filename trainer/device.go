@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"jambalaya/internal/backend/cpu"
+	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
 )
 
@@ -24,6 +25,9 @@ func (d *Device) Close() { d.close() }
 func OpenDevice(name string, threads int) (*Device, error) {
 	switch name {
 	case "cpu", "auto", "":
+		if err := cpu.Usable(); err != nil {
+			return nil, cli.Config(err)
+		}
 		b := cpu.New(threads)
 		return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
 	case "cuda":

@@ -22,6 +22,11 @@ type Backend struct {
 
 var _ engine.Backend = (*Backend)(nil)
 
+// Usable reports a JAMBALAYA_SIMD that names no instruction set of this machine.
+// Programs ask before they open a backend, so that none computes on another path
+// than it was told to.
+func Usable() error { return simd.EnvError() }
+
 // New returns a backend with the given number of threads, all cores for 0.
 func New(threads int) *Backend {
 	p := pool.New(threads)

@@ -1,0 +1,81 @@
+package trainer
+
+import (
+	"jambalaya/data"
+	"jambalaya/internal/engine"
+	"jambalaya/internal/prng"
+	"jambalaya/model"
+)
+
+// Rehearsal takes the optimiser steps of a configuration on random tokens, with
+// nothing around them: no corpus, no run directory. It is what benchmarks time,
+// and the steps are those of Run.
+type Rehearsal struct {
+	weights *model.Weights
+	learner *learner
+	taken   int64
+	next    func(*data.Batch) error
+}
+
+// NewRehearsal makes a model with fresh weights on a device.
+func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
+	w, err := model.NewWeights(d, cfg.Model, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Init(cfg.Trainer.Seed); err != nil {
+		return nil, err
+	}
+	l, err := newLearner(d, w, cfg)
+	if err != nil {
+		return nil, err
+	}
+	rows, length := cfg.Trainer.BatchSize, cfg.Data.SequenceLength
+	random := prng.New(cfg.Trainer.Seed, "rehearsal")
+	tokens := make([]int32, length+1)
+	next := func(b *data.Batch) error {
+		if b.Inputs == nil {
+			n := rows * length
+			b.Inputs, b.Targets, b.Docs = make([]int32, n), make([]int32, n), make([]int32, n)
+		}
+		for r := range rows {
+			for i := range tokens {
+				tokens[i] = int32(random.IntN(cfg.Model.VocabSize))
+			}
+			copy(b.Inputs[r*length:][:length], tokens)
+			copy(b.Targets[r*length:][:length], tokens[1:])
+		}
+		return nil
+	}
+	return &Rehearsal{weights: w, learner: l, next: next}, nil
+}
+
+// Step takes the next optimiser step.
+func (r *Rehearsal) Step() (StepResult, error) {
+	r.taken++
+	return r.learner.step(r.taken, int64(r.learner.cfg.Trainer.Steps), r.next)
+}
+
+// Tokens is the number of tokens that a step reads.
+func (r *Rehearsal) Tokens() int {
+	return len(r.learner.batches) * r.learner.graph.Batch * r.learner.graph.Length
+}
+
+// Plans are the plans of a step: the gradient of a micro-batch and the update.
+func (r *Rehearsal) Plans() []*engine.Plan {
+	return []*engine.Plan{r.learner.plan, r.learner.update.Plan()}
+}
+
+// Planned is the device memory of a step in bytes: weights, gradient, moments and
+// activations.
+func (r *Rehearsal) Planned() int64 {
+	n := 4 * r.weights.Value.Bytes()
+	for _, p := range r.Plans() {
+		u := p.Usage()
+		n += u.Arena + u.Inputs
+	}
+	return n
+}
+
+// Close frees the plans.
+func (r *Rehearsal) Close() { r.learner.close() }
