@@ -1,0 +1,121 @@
+// Command bench measures this program on the machine it runs on:
+//
+//	go run ./cmd/bench step --preset cpu-peer --threads 2      training steps, and where their time goes
+//	go run ./cmd/bench kernels --threads 1                     kernels against the machine's ceilings
+//
+// With --json each figure is an object on a line. A busy machine measures itself:
+// look at the load that is printed. Exit codes: 0 done, 1 failure, 78 configuration.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"jambalaya/configs"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/term"
+	"jambalaya/trainer/bench"
+)
+
+func main() { cli.Main(newCommand()) }
+
+func newCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure training steps and kernels on this machine",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newStepCommand(), newKernelsCommand())
+	return cmd
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return cli.Config(fmt.Errorf("%w; try %s --help", err, cmd.CommandPath()))
+	}
+	return nil
+}
+
+func newStepCommand() *cobra.Command {
+	opt := bench.StepOptions{Profile: 3}
+	var device string
+	var threads int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "step",
+		Short: "Time training steps of a preset on random tokens, and say where the time goes",
+		Long: "Time whole training steps (forward, backward, clipping, optimiser, routed experts) of a preset (" +
+			strings.Join(configs.Names(), ", ") + ") or a YAML file on random tokens.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opt.Set = append(opt.Set, "trainer.device="+device, fmt.Sprintf("trainer.threads=%d", threads))
+			limit(threads)
+			r, err := bench.Step(cmd.Context(), opt)
+			if err != nil {
+				return err
+			}
+			return write(cmd.OutOrStdout(), r, asJSON)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&opt.Preset, "preset", "cpu-peer", "preset or YAML file")
+	fs.StringArrayVar(&opt.Set, "set", nil, "change a value: --set trainer.batch_size=8 (repeatable)")
+	fs.IntVar(&opt.Steps, "steps", 10, "steps to time")
+	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
+	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	fs.BoolVar(&asJSON, "json", false, "print an object of JSON on a line")
+	return cmd
+}
+
+func newKernelsCommand() *cobra.Command {
+	var opt bench.KernelOptions
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "kernels",
+		Short: "Time the kernels of the CPU against the multiply-add peak and the speed of a copy",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			limit(opt.Threads)
+			bar := term.NewProgress(os.Stderr, term.Options{Label: "kernels"})
+			r, err := bench.Kernels(cmd.Context(), opt, func(done, all int) {
+				bar.Set(int64(done), fmt.Sprintf("of %d", all))
+			})
+			bar.Close()
+			if err != nil {
+				return err
+			}
+			return write(cmd.OutOrStdout(), r, asJSON)
+		},
+	}
+	fs := cmd.Flags()
+	fs.IntVar(&opt.Threads, "threads", 0, "CPU threads (default one a core)")
+	fs.StringSliceVar(&opt.Presets, "presets", []string{"nano", "cpu-peer", "mini"}, "presets whose matrix products are measured")
+	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")
+	return cmd
+}
+
+// report is what a command has found out.
+type report interface {
+	Print(io.Writer) error
+	JSON(io.Writer) error
+}
+
+func write(w io.Writer, r report, asJSON bool) error {
+	if asJSON {
+		return r.JSON(w)
+	}
+	return r.Print(w)
+}
+
+// limit keeps the whole process, the collector too, to the threads of a comparison.
+func limit(threads int) {
+	if threads > 0 {
+		runtime.GOMAXPROCS(threads)
+	}
+}

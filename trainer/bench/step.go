@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"jambalaya/configs"
+	"jambalaya/internal/cli"
+	"jambalaya/trainer"
+)
+
+// StepOptions choose the step to be measured.
+type StepOptions struct {
+	Preset  string   // name or file of a configuration
+	Set     []string // assignments, as of the command line
+	Steps   int      // steps to time
+	Profile int      // steps to profile after those
+}
+
+// StepReport is what training steps cost.
+type StepReport struct {
+	Name       string  `json:"name"`
+	Params     int64   `json:"params"`
+	Batch      int     `json:"batch"`  // sequences of a micro-batch
+	Length     int     `json:"length"` // tokens of a sequence
+	Steps      int     `json:"steps"`
+	Best       float64 `json:"tokens_per_s_best"`
+	Median     float64 `json:"tokens_per_s_median"`
+	BestMS     float64 `json:"ms_best"`
+	MedianMS   float64 `json:"ms_median"`
+	StepGFLOP  float64 `json:"gflop"`         // of a step, as model.FLOPs counts
+	TFLOPS     float64 `json:"tflops"`        // in the best step
+	Planned    int64   `json:"planned_bytes"` // device memory as laid out
+	Peak       int64   `json:"peak_bytes"`    // of the process where the device is the CPU, else planned
+	Host       Host    `json:"host"`
+	Operators  []Usage `json:"operators"`  // of the quickest profiled step
+	Between    float64 `json:"between_ms"` // of that step, outside all kernels
+	ProfiledMS float64 `json:"profiled_ms"`
+}
+
+// warmUps are the steps before the first that counts: the memory is touched for
+// the first time, and caches and workers are cold.
+const warmUps = 2
+
+// Step measures optimiser steps of a configuration.
+func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
+	cfg, err := load(opt.Preset, opt.Set)
+	if err != nil {
+		return StepReport{}, err
+	}
+	if opt.Steps < 1 || opt.Profile < 1 {
+		return StepReport{}, cli.Config(errors.New("steps and profiled steps must be 1 or more"))
+	}
+	device, err := trainer.OpenDevice(cfg.Trainer.Device, cfg.Trainer.Threads)
+	if err != nil {
+		return StepReport{}, err
+	}
+	defer device.Close()
+	r := StepReport{Name: "step " + opt.Preset, Params: cfg.Model.Counts().Total, Batch: cfg.Trainer.BatchSize,
+		Length: cfg.Data.SequenceLength, Steps: opt.Steps, Host: newHost(device.Path, cfg.Trainer.Threads)}
+	rehearsal, err := trainer.NewRehearsal(device, cfg)
+	if err != nil {
+		return r, err
+	}
+	defer rehearsal.Close()
+
+	times, err := timeSteps(ctx, rehearsal, opt.Steps)
+	if err != nil {
+		return r, err
+	}
+	r.Host.LoadEnd = loadAverage()
+	slices.Sort(times)
+	tokens := float64(rehearsal.Tokens())
+	best, median := times[0].Seconds(), times[len(times)/2].Seconds()
+	r.Best, r.Median, r.BestMS, r.MedianMS = tokens/best, tokens/median, best*1e3, median*1e3
+	flops := tokens * cfg.Model.FLOPs(cfg.Data.SequenceLength).Training()
+	r.StepGFLOP, r.TFLOPS = flops/1e9, flops/best/1e12
+	r.Planned = rehearsal.Planned()
+	r.Peak = r.Planned
+	if resident := peakResident(); resident > 0 && device.Name() == "cpu" {
+		r.Peak = resident
+	}
+	return r, r.profile(ctx, rehearsal, opt.Profile)
+}
+
+func load(preset string, set []string) (trainer.Config, error) {
+	file, err := configs.Load(preset)
+	if err != nil {
+		return trainer.Config{}, cli.Config(err)
+	}
+	cfg, _, err := trainer.LoadConfig(file, set)
+	return cfg, cli.Config(err)
+}
+
+func timeSteps(ctx context.Context, r *trainer.Rehearsal, steps int) ([]time.Duration, error) {
+	times := make([]time.Duration, 0, steps)
+	for i := range warmUps + steps {
+		start := time.Now()
+		if err := takeStep(ctx, r); err != nil {
+			return nil, err
+		}
+		if i >= warmUps {
+			times = append(times, time.Since(start))
+		}
+	}
+	return times, nil
+}
+
+// takeStep ends with the device idle, as a step that reads its loss does.
+func takeStep(ctx context.Context, r *trainer.Rehearsal) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bench: stopped: %w", err)
+	}
+	_, err := r.Step()
+	return err
+}
+
+// profile fills in where the time of the quickest of a number of steps went.
+func (r *StepReport) profile(ctx context.Context, rehearsal *trainer.Rehearsal, steps int) error {
+	plans := rehearsal.Plans()
+	spent := make([][]time.Duration, len(plans))
+	for i, p := range plans {
+		spent[i] = p.Profile()
+	}
+	for i := range steps {
+		for _, s := range spent {
+			clear(s)
+		}
+		start := time.Now()
+		if err := takeStep(ctx, rehearsal); err != nil {
+			return err
+		}
+		ms := time.Since(start).Seconds() * 1e3
+		if i > 0 && ms > r.ProfiledMS {
+			continue
+		}
+		r.ProfiledMS, r.Operators = ms, usage(plans, spent)
+		r.Between = ms
+		for i := range r.Operators {
+			r.Operators[i].Share = r.Operators[i].MS / ms
+			r.Between -= r.Operators[i].MS
+		}
+	}
+	return nil
+}
