@@ -20,6 +20,8 @@ func (s size) geometry() Heads { return Heads{Heads: s.heads, KVHeads: s.kvHeads
 var (
 	// small is for finite differences.
 	small = size{name: "small", b: 2, l: 5, h: 4, d: 3, n: 2, r: 3, e: 4, k: 2, i: 3, v: 7, chunk: 2, taps: 3, heads: 4, kvHeads: 2, headDim: 2}
+	// short is as small, with rows shorter than a convolution and the chunk of a scan.
+	short = size{name: "short", b: 3, l: 1, h: 2, d: 2, n: 2, r: 2, e: 3, k: 1, i: 2, v: 3, chunk: 4, taps: 4, heads: 2, kvHeads: 1, headDim: 4}
 	// one is a step of generation: rows shorter than a convolution.
 	one = size{name: "one", b: 2, l: 1, h: 33, d: 40, n: 16, r: 7, e: 8, k: 2, i: 17, v: 65, chunk: 8, taps: 4, heads: 6, kvHeads: 1, headDim: 8}
 	// odd reaches the tails of vector kernels and several blocks of rows.

@@ -12,7 +12,7 @@ import (
 // with the references in float64. The number of threads changes no bit.
 func TestCPU(t *testing.T) {
 	t.Parallel()
-	for _, s := range []size{small, one, odd} {
+	for _, s := range []size{small, short, one, odd} {
 		for _, c := range cases {
 			t.Run(fmt.Sprintf("%s/%s", c.name, s.name), func(t *testing.T) {
 				t.Parallel()
