@@ -1,18 +1,19 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 
 	"jambalaya/internal/backend/cpu"
-	"jambalaya/internal/cli"
+	"jambalaya/internal/backend/cuda"
 	"jambalaya/internal/engine"
 )
 
 // Device is a backend with what a run records of it.
 type Device struct {
 	engine.Backend
-	// Path names the code that computes, down to the instruction set: a resume
-	// on another path may round differently, and says so.
+	// Path names the code that computes, down to the instruction set or the
+	// libraries: a resume on another path may round differently, and says so.
 	Path  string
 	close func()
 }
@@ -24,14 +25,29 @@ func (d *Device) Close() { d.close() }
 // there is. threads is the number of CPU workers, 0 for all cores.
 func OpenDevice(name string, threads int) (*Device, error) {
 	switch name {
-	case "cpu", "auto", "":
-		if err := cpu.Usable(); err != nil {
-			return nil, cli.Config(err)
+	case "auto", "":
+		d, err := openCUDA()
+		if errors.Is(err, cuda.ErrUnavailable) {
+			return openCPU(threads), nil
 		}
-		b := cpu.New(threads)
-		return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
+		return d, err
 	case "cuda":
-		return nil, fmt.Errorf("device cuda: this build has no CUDA backend; use --device cpu")
+		return openCUDA()
+	case "cpu":
+		return openCPU(threads), nil
 	}
 	return nil, fmt.Errorf("device %q: want auto, cpu or cuda", name)
+}
+
+func openCPU(threads int) *Device {
+	b := cpu.New(threads)
+	return &Device{Backend: b, Path: b.Path(), close: b.Close}
+}
+
+func openCUDA() (*Device, error) {
+	b, err := cuda.New(0)
+	if err != nil {
+		return nil, fmt.Errorf("device cuda: %w", err)
+	}
+	return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
 }
