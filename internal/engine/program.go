@@ -49,7 +49,8 @@ type Program struct {
 // Lower reads the part of the graph that the outputs depend on. Instructions
 // come in the order in which the model created the nodes: forward in reading
 // order, then the gradient operator by operator, which is the same in every
-// process and keeps a gradient close to its use.
+// process and keeps a gradient close to its use. Sums of gradients move up to where
+// their last operand is made, and products that are only added accumulate instead.
 func Lower(g *G.ExprGraph, outputs ...*G.Node) (*Program, error) {
 	nodes, err := needed(g, outputs)
 	if err != nil {

@@ -175,7 +175,7 @@ func (b *Builder) Slice(x *G.Node, offset int, shape ...int) *G.Node {
 	return b.node(o, []*G.Node{x})
 }
 
-// anyOf is the class of an output shaped and stored like activations.
+// act is an output that is stored as activations are.
 func act(shape ...int) engine.Out { return engine.Out{Shape: shape} }
 
 func f32(shape ...int) engine.Out { return engine.Out{Shape: shape, Class: engine.F32} }
