@@ -24,19 +24,18 @@ func BenchmarkPasses(b *testing.B) {
 	}
 	targets, lse := guarded[int32](b, rows), s.zeros(rows)
 	conv := Conv{Length: rows, Dim: h, Kernel: 4, X: x, W: row, B: zeros, Docs: make([]int32, rows), Zeros: zeros}
-	work := s.zeros(conv.GradWork(64))
+	work, dw := s.zeros(conv.GradWork(64)), s.zeros(5*h)
 	benchBytes(b, "copy", 8*n, func() { copy(y, x) })
 	benchBytes(b, "add", 12*n, func() { vec().add(z, x, y) })
 	benchBytes(b, "rms_norm", 8*n, func() { RMSNorm(y, rstd, nil, x, nil, row[:h], 1e-5) })
 	benchBytes(b, "rms_norm_residual", 16*n, func() { RMSNorm(y, rstd, z, x, w, row[:h], 1e-5) })
-	benchBytes(b, "rms_norm_grad", 16*n, func() { RMSNormGrad(z, row[h:2*h], x, row[:h], rstd, y, w, zeros) })
+	benchBytes(b, "rms_norm_grad", 16*n, func() { RMSNormGrad(z, dw[:h], x, row[:h], rstd, y, w, zeros) })
 	benchBytes(b, "conv1d", 8*n, func() { conv.Forward(y, 0, rows) })
 	benchBytes(b, "conv1d_grad", 12*n, func() {
 		for t := 0; t < rows; t += 64 {
-			conv.Grad(z, nil, row, zeros, y, nil, work, t, t+64)
+			conv.Grad(z, nil, dw, dw[4*h:], y, nil, work, t, t+64)
 		}
 	})
-	clear(zeros)
 	benchBytes(b, "swiglu", 6*n, func() { SwiGLU(y[:n/2], x, h/2) })
 	benchBytes(b, "swiglu_grad", 10*n, func() { SwiGLUGrad(z, x, y[:n/2], h/2) })
 	benchBytes(b, "cross_entropy", 4*n, func() { CrossEntropy(rstd, lse, x, targets, h) })
