@@ -8,10 +8,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +46,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 func newStepCommand() *cobra.Command {
 	opt := bench.StepOptions{Profile: 3}
-	var device string
+	var device, profile string
 	var threads int
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -56,8 +58,12 @@ func newStepCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Set = append(opt.Set, "trainer.device="+device, fmt.Sprintf("trainer.threads=%d", threads))
 			limit(threads)
-			r, err := bench.Step(cmd.Context(), opt)
+			stop, err := startProfile(profile)
 			if err != nil {
+				return err
+			}
+			r, err := bench.Step(cmd.Context(), opt)
+			if err := errors.Join(err, stop()); err != nil {
 				return err
 			}
 			return write(cmd.OutOrStdout(), r, asJSON)
@@ -69,6 +75,7 @@ func newStepCommand() *cobra.Command {
 	fs.IntVar(&opt.Steps, "steps", 10, "steps to time")
 	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
 	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	fs.StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file, for go tool pprof")
 	fs.BoolVar(&asJSON, "json", false, "print an object of JSON on a line")
 	return cmd
 }
@@ -111,6 +118,25 @@ func write(w io.Writer, r report, asJSON bool) error {
 		return r.JSON(w)
 	}
 	return r.Print(w)
+}
+
+// startProfile writes a CPU profile to a file until the returned function is called; no
+// name, no profile.
+func startProfile(name string) (stop func() error, err error) {
+	if name == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, cli.Config(fmt.Errorf("profile: %w", err))
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("profile: %w", err), f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // limit keeps the whole process, the collector too, to the threads of a comparison.
