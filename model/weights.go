@@ -36,7 +36,7 @@ func NewWeights(be engine.Backend, cfg Config, trains bool) (*Weights, error) {
 	for _, t := range []**engine.Tensor{&w.Value, &w.Grad, &w.M, &w.V} {
 		mem, err := be.Alloc(4 * int64(size))
 		if err != nil {
-			return nil, fmt.Errorf("model: weights of %d parameters: %w", size, err)
+			return nil, fmt.Errorf("model: weights of %d parameters: %w", cfg.Counts().Total, err)
 		}
 		*t = &engine.Tensor{Shape: []int{size}, DType: engine.Float32, Mem: mem}
 		if !trains {

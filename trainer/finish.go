@@ -42,8 +42,10 @@ func (r *run) finish(ctx context.Context) error {
 func (r *run) summary(lines []report.Line, baselines []report.Compressed, textBytes int, samples []string) {
 	first, last := validations(lines)
 	r.printf("\n%d steps, %s. On %d bytes of held-out text:", r.done, plural(r.tokens, "token"), textBytes)
-	r.printf("  this model      %.3f bits a byte (%.3f nats a token); %.3f at the start, ratio %.2f",
-		last.BitsPerByte, last.ValLoss, first.BitsPerByte, last.BitsPerByte/first.BitsPerByte)
+	if first.BitsPerByte > 0 { // unless the metrics were lost
+		r.printf("  this model      %.3f bits a byte (%.3f nats a token); %.3f at the start, ratio %.2f",
+			last.BitsPerByte, last.ValLoss, first.BitsPerByte, last.BitsPerByte/first.BitsPerByte)
+	}
 	for _, b := range baselines {
 		r.printf("  %-15s %.3f bits a byte", b.Label, b.BitsPerByte)
 	}

@@ -12,6 +12,7 @@ import (
 	"jambalaya/checkpoint"
 	"jambalaya/data"
 	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
 	"jambalaya/internal/human"
 	"jambalaya/internal/term"
 	"jambalaya/internal/vfs"
@@ -200,6 +201,9 @@ func (r *run) restore(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
+		if len(skipped) > 0 {
+			r.printf("warning: no checkpoint is whole: training starts anew")
+		}
 		return r.weights.Init(r.cfg.Trainer.Seed)
 	case err != nil:
 		return err
@@ -209,8 +213,16 @@ func (r *run) restore(ctx context.Context) error {
 
 // resume takes a checkpoint's place in the run.
 func (r *run) resume(c *checkpoint.Checkpoint) error {
+	hash, err := config.Hash(r.cfg.identity())
+	if err != nil {
+		return err
+	}
+	if c.State.ConfigHash != hash {
+		return cli.Config(fmt.Errorf("checkpoint %s is not of the configuration in %s: restore the one it was saved with, or start another run with --out or --fresh",
+			c.Name(), r.dir.file(configFile)))
+	}
 	if c.State.DataHash != r.index.Hash() {
-		return fmt.Errorf("checkpoint %s was trained on other data than %s; restore the data, or start another run with --out", c.Name(), strings.Join(r.corpus.Dirs(), ", "))
+		return fmt.Errorf("checkpoint %s was trained on other data than %s; restore the data, or start another run with --out or --fresh", c.Name(), strings.Join(r.corpus.Dirs(), ", "))
 	}
 	if c.State.CPUPath != r.device.Path {
 		r.printf("warning: the checkpoint was computed on %s, this is %s: results may differ in the last bits", c.State.CPUPath, r.device.Path)
@@ -260,8 +272,13 @@ func (r *run) budget(ctx context.Context) error {
 	if r.done == 0 {
 		last = -1
 	}
-	r.metrics, err = report.OpenMetrics(r.dir.file(metricsFile), last)
-	return err
+	if r.metrics, err = report.OpenMetrics(r.dir.file(metricsFile), last); err != nil {
+		return err
+	}
+	if have := r.metrics.Last(); have < last {
+		r.printf("warning: %s ends with step %d: the lines up to step %d are lost", r.dir.file(metricsFile), max(have, 0), last)
+	}
+	return nil
 }
 
 const (

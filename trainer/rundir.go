@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,11 +36,21 @@ type runDir struct {
 // openRunDir makes and locks the directory. fresh moves what an earlier run left
 // there aside.
 func openRunDir(path string, fresh bool) (*runDir, error) {
-	if fresh {
-		if err := moveAside(path); err != nil {
-			return nil, fmt.Errorf("run directory: %w", err)
-		}
+	d, err := lockRunDir(path)
+	if err != nil || !fresh {
+		return d, err
 	}
+	if _, err := os.Stat(d.file(configFile)); errors.Is(err, fs.ErrNotExist) {
+		return d, nil
+	}
+	defer d.close() // only now: the run may be in progress
+	if err := moveAside(path); err != nil {
+		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
+	}
+	return lockRunDir(path)
+}
+
+func lockRunDir(path string) (*runDir, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
 	}
@@ -56,9 +67,6 @@ func openRunDir(path string, fresh bool) (*runDir, error) {
 
 // moveAside renames a run's directory to the first free NAME.old-N.
 func moveAside(path string) error {
-	if _, err := os.Stat(filepath.Join(path, configFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	for n := 1; ; n++ {
 		old := fmt.Sprintf("%s.old-%d", filepath.Clean(path), n)
 		if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
@@ -88,8 +96,17 @@ func LoadRun(dir string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	cfg, _, err := LoadConfig(config.File{Name: name, Text: text}, nil)
-	return cfg, cli.Config(err)
+	if len(bytes.TrimSpace(text)) == 0 {
+		err = fmt.Errorf("%s: is empty", name)
+	}
+	var cfg Config
+	if err == nil {
+		cfg, _, err = LoadConfig(config.File{Name: name, Text: text}, nil)
+	}
+	if err != nil {
+		return cfg, cli.Config(fmt.Errorf("%w; restore the file as the run wrote it, or train anew with --fresh", err))
+	}
+	return cfg, nil
 }
 
 // record writes the configuration as resolved.

@@ -89,7 +89,7 @@ func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoin
 		for i, p := range w.Params {
 			host := make([]float32, p.Size())
 			if err := c.Load(s.prefix+p.Name, host); err != nil {
-				return fmt.Errorf("%w: the checkpoint is of another model", err)
+				return fmt.Errorf("checkpoint %s is of another model than %s describes: %w", c.Name(), configFile, err)
 			}
 			if err := be.Write(w.Param(s.flat, i), host); err != nil {
 				return err

@@ -28,7 +28,7 @@ func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "Continue a prompt with a trained model",
-		Args:  cobra.NoArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := req.Sampling.Validate(); err != nil {
 				return cli.Config(err)

@@ -41,7 +41,7 @@ func command() *cobra.Command {
 		Short: "Train a model, or resume the training of one",
 		Long: "Train a model from a preset (" + strings.Join(configs.Names(), ", ") + ") or a YAML file.\n" +
 			"The same command again resumes a run that was interrupted.",
-		Args: noArguments,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, origins, err := f.load(cmd)
 			if err != nil {
@@ -67,13 +67,6 @@ func command() *cobra.Command {
 	fs.BoolVar(&f.fresh, "fresh", false, "move an earlier run in the directory aside and start again")
 	fs.BoolVar(&f.show, "show-config", false, "print the configuration, with the origin of each value, and exit")
 	return cmd
-}
-
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return cli.Config(fmt.Errorf("unexpected argument %q; values are set with --set key=value", args[0]))
-	}
-	return nil
 }
 
 // load resolves the configuration: defaults, file, --set, then the flags that

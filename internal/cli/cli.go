@@ -3,7 +3,7 @@
 //
 // An error is printed as one line on standard error. Its kind decides the exit
 // code: errors marked by Config end with 78, those marked by Interrupted with 75
-// (a checkpoint is saved; the same command again goes on), all others with 1.
+// (what is done is saved; the same command again goes on), all others with 1.
 package cli
 
 import (
@@ -58,6 +58,14 @@ func Code(err error) int {
 	return CodeFailure
 }
 
+// NoArgs refuses arguments that are no flags.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return Config(fmt.Errorf("unexpected argument %q; try %s --help", args[0], cmd.CommandPath()))
+	}
+	return nil
+}
+
 // Main runs a command to its end and exits. The command's context is cancelled
 // by the first SIGINT or SIGTERM; a second one kills the process.
 func Main(cmd *cobra.Command) {
@@ -71,6 +79,9 @@ func Main(cmd *cobra.Command) {
 		return Config(fmt.Errorf("%w; try %s --help", err, c.CommandPath()))
 	})
 	err := cmd.ExecuteContext(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = Interrupted(errors.New("interrupted; run it again"))
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", cmd.Name(), err)
 	}

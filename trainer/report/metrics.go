@@ -54,7 +54,9 @@ func (m *Metrics) Append(l Line) error {
 	}
 	text = append(text, '\n')
 	if _, err := m.file.WriteAt(text, m.size); err != nil {
-		return errors.Join(fmt.Errorf("metrics: step %d: %w", l.Step, err), m.file.Truncate(m.size))
+		// Joined errors are lines of their own: the second one would add nothing.
+		_ = m.file.Truncate(m.size)
+		return fmt.Errorf("metrics: step %d: %w", l.Step, advice(err))
 	}
 	m.last, m.size = l.Step, m.size+int64(len(text))
 	return nil
@@ -64,7 +66,7 @@ func (m *Metrics) Append(l Line) error {
 // resumed run would start from is committed: lines before it are not written again.
 func (m *Metrics) Sync() error {
 	if err := m.file.Sync(); err != nil {
-		return fmt.Errorf("metrics: %w", err)
+		return fmt.Errorf("metrics: %w", advice(err))
 	}
 	return nil
 }

@@ -43,11 +43,11 @@ const (
 func PlotLoss(path string, p Plot) error {
 	canvas, err := render(p)
 	if err != nil {
-		return fmt.Errorf("plot: %w", err)
+		return fmt.Errorf("plot: %w", advice(err))
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(path), ".loss-*.png")
 	if err != nil {
-		return fmt.Errorf("plot: %w", err)
+		return fmt.Errorf("plot: %w", advice(err))
 	}
 	defer os.Remove(temporary.Name()) // gone already if all went well
 	_, err = vgimg.PngCanvas{Canvas: canvas}.WriteTo(temporary)
@@ -61,7 +61,7 @@ func PlotLoss(path string, p Plot) error {
 		err = os.Rename(temporary.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("plot: %w", err)
+		return fmt.Errorf("plot: %w", advice(err))
 	}
 	return nil
 }

@@ -3,21 +3,25 @@ package cpu
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"sync/atomic"
 	"unsafe"
 
 	"jambalaya/internal/backend/cpu/pool"
 	"jambalaya/internal/backend/cpu/simd"
 	"jambalaya/internal/engine"
+	"jambalaya/internal/human"
 )
 
 // ErrOutOfMemory is returned by Alloc for a size that the machine cannot have.
-var ErrOutOfMemory = errors.New("out of memory: lower trainer.batch_size or data.sequence_length, or set trainer.recompute")
+var ErrOutOfMemory = errors.New("out of memory: choose a smaller model, batch or sequence, or set trainer.recompute")
 
 // Backend implements engine.Backend on the processor.
 type Backend struct {
 	pool *pool.Pool
 	work []simd.Workspace // of each worker
+
+	limit     int64        // bytes that the machine has
+	allocated atomic.Int64 // bytes of all memory not freed
 }
 
 var _ engine.Backend = (*Backend)(nil)
@@ -30,7 +34,7 @@ func Usable() error { return simd.EnvError() }
 // New returns a backend with the given number of threads, all cores for 0.
 func New(threads int) *Backend {
 	p := pool.New(threads)
-	return &Backend{pool: p, work: make([]simd.Workspace, p.Workers())}
+	return &Backend{pool: p, work: make([]simd.Workspace, p.Workers()), limit: hostMemory()}
 }
 
 // Close ends the workers.
@@ -57,15 +61,16 @@ type line [64]byte
 // Bytes implements engine.Memory.
 func (m *memory) Bytes() int64 { return int64(len(m.lines)) * int64(unsafe.Sizeof(line{})) }
 
-// Alloc implements engine.Backend.
-func (b *Backend) Alloc(bytes int64) (mem engine.Memory, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			mem, err = nil, fmt.Errorf("%d bytes: %w", bytes, ErrOutOfMemory)
-		}
-	}()
+// Alloc implements engine.Backend. What the machine does not have is refused here:
+// Go ends a program that asks for it.
+func (b *Backend) Alloc(bytes int64) (engine.Memory, error) {
 	n := (bytes + 63) / 64
+	used := b.allocated.Load()
+	if bytes < 0 || bytes > b.limit-used {
+		return nil, fmt.Errorf("%s do not fit beside the %s in use, this machine has %s: %w",
+			human.Bytes(bytes), human.Bytes(used), human.Bytes(b.limit), ErrOutOfMemory)
+	}
+	b.allocated.Add(n * int64(unsafe.Sizeof(line{})))
 	lines := make([]line, n+1)
 	skip := 0
 	if uintptr(unsafe.Pointer(&lines[0]))%64 != 0 { // Go aligns large blocks to pages
@@ -75,7 +80,10 @@ func (b *Backend) Alloc(bytes int64) (mem engine.Memory, err error) {
 }
 
 // Free implements engine.Backend; the collector does the rest.
-func (b *Backend) Free(m engine.Memory) { m.(*memory).lines = nil }
+func (b *Backend) Free(m engine.Memory) {
+	b.allocated.Add(-m.Bytes())
+	m.(*memory).lines = nil
+}
 
 // Sync implements engine.Backend.
 func (b *Backend) Sync() error { return nil }
