@@ -1,0 +1,193 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"jambalaya/parallel"
+)
+
+// ErrInsecure is returned for an address that is not loopback when there is no TLS.
+var ErrInsecure = errors.New("not a loopback address, and there are no certificates; make them with: train certs")
+
+// Options of a node. The zero value is good for one machine.
+type Options struct {
+	// TLS has the node's certificate, RootCAs to trust servers by and ClientCAs to
+	// trust clients by. Both sides always prove who they are. Nil: no encryption,
+	// loopback only.
+	TLS *tls.Config
+	// Authorize says why the holder of a certificate must not be a rank. Nil: any
+	// trusted certificate may be any rank.
+	Authorize func(state tls.ConnectionState, rank int) error
+}
+
+// Limits of what a peer can make a node hold.
+const (
+	lanes         = 2 // connections to a rank
+	maxStreams    = 64
+	maxHeaderList = 16 << 10
+	maxMessage    = parallel.MaxChunkBytes + parallel.HeaderBytes
+	maxReason     = 4 << 10
+	streamWindow  = 4 << 20
+	connWindow    = 16 << 20
+	ioBuffer      = 128 << 10
+)
+
+// Node is a process that ranks of one run after the other live in, one at a time.
+type Node struct {
+	options  Options
+	listener net.Listener
+	server   *grpc.Server
+
+	mu      sync.Mutex
+	member  *member       // the latest to join; nil before
+	joined  chan struct{} // closed, and replaced, when one joins
+	closing chan struct{}
+}
+
+// Listen starts a node at an address, "host:port"; port 0 takes any.
+func Listen(address string, options Options) (*Node, error) {
+	if err := allowed(address, options); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	creds := insecure.NewCredentials()
+	if options.TLS != nil {
+		creds = credentials.NewTLS(mutual(options.TLS))
+	}
+	n := &Node{options: options, listener: listener, joined: make(chan struct{}), closing: make(chan struct{})}
+	n.server = grpc.NewServer(
+		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(codec{}),
+		grpc.WaitForHandlers(true),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaderList),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
+		grpc.ReadBufferSize(ioBuffer),
+		grpc.WriteBufferSize(ioBuffer),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	n.server.RegisterService(&service, n)
+	go n.server.Serve(listener) // returns when Close stops the server
+	return n, nil
+}
+
+// Addr returns the address that the node listens on.
+func (n *Node) Addr() string { return n.listener.Addr().String() }
+
+// Close ends the node and its membership.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	m := n.member
+	n.mu.Unlock()
+	close(n.closing)
+	var err error
+	if m != nil {
+		err = m.Close()
+	}
+	n.server.Stop()
+	return err
+}
+
+// mutual is a configuration under which neither side accepts a stranger.
+func mutual(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.MinVersion = tls.VersionTLS13
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	return c
+}
+
+// allowed refuses to talk in plain text to other machines.
+func allowed(address string, options Options) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); options.TLS != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return ErrInsecure
+}
+
+func (n *Node) dial(address string) (*grpc.ClientConn, error) {
+	if err := allowed(address, n.options); err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if n.options.TLS != nil {
+		creds = credentials.NewTLS(mutual(n.options.TLS))
+	}
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithMaxHeaderListSize(maxHeaderList),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithReadBufferSize(ioBuffer),
+		grpc.WithWriteBufferSize(ioBuffer),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.WithDisableRetry(),
+		grpc.WithNoProxy(),
+	)
+}
+
+// admit returns the member that a call is meant for. It waits for this process to
+// join the generation of the call.
+func (n *Node) admit(ctx context.Context) (*member, caller, error) {
+	c, err := incoming(ctx)
+	if err != nil {
+		return nil, c, err
+	}
+	if info := tlsState(ctx); info != nil && n.options.Authorize != nil {
+		if err := n.options.Authorize(info.State, c.rank); err != nil {
+			return nil, c, status.Errorf(codes.PermissionDenied, "rank %d: %v", c.rank, err)
+		}
+	}
+	for {
+		n.mu.Lock()
+		m, joined := n.member, n.joined
+		n.mu.Unlock()
+		if m != nil && (m.id.Run != c.id.Run || m.id.Generation >= c.id.Generation) {
+			return m, c, m.accepts(c)
+		}
+		select {
+		case <-joined:
+		case <-n.closing:
+			return nil, c, status.Error(codes.Unavailable, "the process is closing")
+		case <-ctx.Done():
+			return nil, c, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+func (n *Node) hello(ctx context.Context, _ []byte) error {
+	_, _, err := n.admit(ctx)
+	return err
+}
+
+func (n *Node) aborted(ctx context.Context, reason []byte) error {
+	m, c, err := n.admit(ctx)
+	if err == nil {
+		m.end(&parallel.AbortError{Rank: c.rank, Reason: string(reason[:min(len(reason), maxReason)])})
+	}
+	return err
+}
