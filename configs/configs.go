@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"jambalaya/internal/config"
@@ -20,8 +21,20 @@ const extension = ".yaml"
 //go:embed *.yaml
 var files embed.FS
 
-// Names returns the names of the presets in alphabetical order.
+// gridPrefix begins the names of the presets that are grids of runs.
+const gridPrefix = "ablation_"
+
+// Names returns the names of the presets of single runs in alphabetical order.
 func Names() []string {
+	return slices.DeleteFunc(all(), func(name string) bool { return strings.HasPrefix(name, gridPrefix) })
+}
+
+// Grids returns the names of the presets for cmd/ablate in alphabetical order.
+func Grids() []string {
+	return slices.DeleteFunc(all(), func(name string) bool { return !strings.HasPrefix(name, gridPrefix) })
+}
+
+func all() []string {
 	entries, err := files.ReadDir(".")
 	if err != nil {
 		panic(err) // the directory is part of the program
@@ -43,6 +56,9 @@ func Load(nameOrPath string) (config.File, error) {
 	text, err := files.ReadFile(nameOrPath + extension)
 	if err != nil {
 		names := Names()
+		if strings.HasPrefix(nameOrPath, gridPrefix) {
+			names = Grids()
+		}
 		advice := ""
 		if near := config.Nearest(nameOrPath, names); near != "" {
 			advice = fmt.Sprintf("did you mean %s? ", near)

@@ -1,0 +1,340 @@
+package experiments
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"jambalaya/data/recall"
+	"jambalaya/experiments/chart"
+	"jambalaya/internal/human"
+)
+
+// Files of a report in the grid's directory.
+const (
+	reportHTML  = "report.html"
+	reportMD    = "report.md"
+	resultsCSV  = "results.csv"
+	resultsFile = "results.arrow"
+	figuresDir  = "figures"
+)
+
+// writeReport writes the report and the tables behind it.
+func writeReport(s *Results, out string) error {
+	if err := s.writeTables(out); err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	d, err := s.document()
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	page, err := d.html()
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(out, figuresDir), 0o755); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	for _, b := range d.Blocks {
+		for _, f := range b.Figures {
+			err = errors.Join(err, writeFile(filepath.Join(out, figuresDir, f.Name+".svg"), []byte(f.SVG+"\n")))
+		}
+	}
+	err = errors.Join(err, writeFile(filepath.Join(out, reportMD), d.markdown()), writeFile(filepath.Join(out, reportHTML), page))
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+// document puts the report together.
+func (s *Results) document() (*document, error) {
+	d := &document{Title: s.Grid.Spec.Title, Lead: s.Verdict()}
+	d.text("%s", s.setting())
+	curves, err := s.lossCurves()
+	if err != nil {
+		return nil, err
+	}
+	d.heading("Loss")
+	d.table(s.lossTable())
+	d.text("%s", s.noise())
+	d.figures(s.lossByVariant(), curves)
+	if s.Grid.Spec.Recall.Share > 0 {
+		s.recallSection(d)
+	}
+	d.heading("Cost")
+	d.table(s.sizeTable())
+	d.table(s.speedTable())
+	d.figures(s.costFigures()...)
+	d.heading("Stability")
+	d.table(s.stabilityTable())
+	d.text("Spikes are losses more than 6 standard deviations above the 128 before. The largest gradient norm is that after the first tenth of the steps. Activations are those of the residual stream on held-out text.")
+	d.heading("Runs")
+	d.table(s.runTable())
+	d.text("Every number above is computed from these runs: %s/NAME/%s and %s have what each measured, %s the measured costs, %s and %s one row a run.",
+		cellsDir, metricsFile, resultFile, costsDir, resultsCSV, resultsFile)
+	d.heading("What this does not show")
+	d.list(s.caveats())
+	return d, nil
+}
+
+// setting says what was run.
+func (s *Results) setting() string {
+	g := s.Grid
+	cfg := g.Reference().Config
+	steps := cfg.Trainer.Steps
+	text := fmt.Sprintf("%d variants of %s, %d seeds each. A run takes %d steps of %d tokens, %s tokens in all, in sequences of %d.",
+		len(g.Arms), g.Spec.Base, len(g.Spec.Seeds), steps, tokensPerStep(cfg), human.Count(float64(steps*tokensPerStep(cfg))), cfg.Data.SequenceLength)
+	if g.Spec.Match.By != MatchNone {
+		text += fmt.Sprintf(" Variants have the same %s as %s to within %.3g%%, by the width of their feed-forwards.", matchNames[g.Spec.Match.By], g.Spec.Reference, 100*g.Spec.Match.Tolerance)
+	}
+	if r := g.Spec.Recall; r.Share > 0 {
+		text += fmt.Sprintf(" Of the samples, %.3g%% are recall problems of %s tokens; their loss counts at the answers alone. Losses are of held-out text alone.", 100*r.Share, join(texts(r.Lengths)))
+	}
+	return text + " All variants of a seed see the same samples in the same order."
+}
+
+var matchNames = map[string]string{MatchParameters: "number of parameters", MatchActive: "number of active parameters", MatchFLOPs: "FLOPs a token"}
+
+func texts(numbers []int) []string {
+	var all []string
+	for _, n := range numbers {
+		all = append(all, fmt.Sprint(n))
+	}
+	return all
+}
+
+// noise says how large differences have to be.
+func (s *Results) noise() string {
+	c, ok := s.compare(bitsMetric)
+	if !ok {
+		return "No seed has all variants: nothing is compared."
+	}
+	if math.IsNaN(c.Half) {
+		return "With one seed or one variant there is no estimate of the noise, and so no interval."
+	}
+	return fmt.Sprintf("Noise: two runs that differ in nothing but the seed differ by a standard deviation of %.4f bits a byte (pooled over variants), of %.4f with seeds paired. "+
+		"A difference between two variants is told from noise, at 95%%, when it is above %.4f. A difference whose interval holds zero is called a tie.", c.Pooled, c.Noise, c.Half)
+}
+
+// lossTable has the losses with their differences to the reference.
+func (s *Results) lossTable() *grid {
+	t := &grid{Head: []string{"variant", "attention layers", "bits a byte", "± between seeds", "nats a token", "difference in bits a byte", "95% interval", "verdict"}, Left: 1}
+	bits, ok := s.compare(bitsMetric)
+	nats, _ := s.compare(lossMetric)
+	for i, a := range s.Grid.Arms {
+		row := []string{a.Name, fmt.Sprintf("%d of %d", a.Cost.AttentionLayers, a.Cost.Layers)}
+		if !ok {
+			t.add(append(row, "–", "–", "–", "–", "–", "–")...)
+			continue
+		}
+		row = append(row, bitsMetric.format(bits.Mean[i]), bitsMetric.format(bits.Deviation[i]), lossMetric.format(nats.Mean[i]))
+		t.add(append(row, s.differenceCells(bitsMetric, bits, i)...)...)
+		t.note(i, 2, s.perSeed(a, bitsMetric))
+		t.note(i, 4, s.perSeed(a, lossMetric))
+	}
+	return t
+}
+
+// differenceCells are a difference, its interval and what it amounts to.
+func (s *Results) differenceCells(m metric, c Comparison, i int) []string {
+	if s.Grid.Arms[i] == s.Grid.Reference() {
+		return []string{"", "", "reference"}
+	}
+	if math.IsNaN(c.Half) {
+		return []string{m.change(c.Diff[i]), "–", "–"}
+	}
+	return []string{m.change(c.Diff[i]), fmt.Sprintf("%s to %s", m.change(c.Diff[i]-c.Half), m.change(c.Diff[i]+c.Half)), s.judgement(m, c, i)}
+}
+
+// perSeed lists the values behind a mean.
+func (s *Results) perSeed(a *Arm, m metric) string {
+	var all []string
+	for _, seed := range s.Grid.Spec.Seeds {
+		if r := s.of(a, seed); r != nil {
+			all = append(all, fmt.Sprintf("seed %d: %s", seed, m.format(m.of(r))))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// recallSection has the recall tasks, by variant and by length.
+func (s *Results) recallSection(d *document) {
+	d.heading("Recall")
+	t := &grid{Head: []string{"variant"}, Left: 1}
+	metrics := append([]metric{s.meanRecall()}, s.recallMetrics()...)
+	for _, m := range metrics {
+		t.Head = append(t.Head, m.name)
+	}
+	t.Head = append(t.Head, "difference in recall, points", "95% interval", "verdict")
+	all, ok := s.compare(metrics[0])
+	for i, a := range s.Grid.Arms {
+		row := []string{a.Name}
+		for j, m := range metrics {
+			cell := "–"
+			if values := s.valuesOf(a, m); len(values) > 0 {
+				cell = m.format(mean(values))
+				t.note(i, j+1, s.perSeed(a, m))
+			}
+			row = append(row, cell)
+		}
+		if ok {
+			row = append(row, s.differenceCells(metrics[0], all, i)...)
+		} else {
+			row = append(row, "–", "–", "–")
+		}
+		t.add(row...)
+	}
+	d.table(t)
+	spec := s.Grid.Spec.Recall
+	d.text("Answers that the model ranks first, in %d problems of each task and length that no training data holds. Recall is the mean over tasks and trained lengths (up to %d tokens); \"longer\" are lengths beyond. "+
+		"Chance is %.1f%% in mqar and copying and %.1f%% in induction; in mqar, to know which values there are but not whose gives one in the number of pairs (%d at %d tokens).",
+		spec.Problems, slices.Max(spec.Lengths), 100*recall.MQAR.Chance(), 100*recall.Induction.Chance(), recall.Pairs(slices.Max(spec.Lengths)), slices.Max(spec.Lengths))
+	figures := []figure{s.recallByVariant()}
+	for _, task := range recall.Tasks() {
+		figures = append(figures, s.recallByLength(task))
+	}
+	d.figures(figures...)
+}
+
+// sizeTable has what the configurations say.
+func (s *Results) sizeTable() *grid {
+	t := &grid{Head: []string{"variant", "parameters", "active", "FLOPs a token", "feed-forward width", "match"}, Left: 1}
+	contexts := s.Grid.Spec.Contexts
+	for _, n := range contexts {
+		t.Head = append(t.Head, fmt.Sprintf("cache at %s", contextName(n)))
+	}
+	for i, a := range s.Grid.Arms {
+		match := fmt.Sprintf("%+.2f%%", 100*a.Match)
+		if s.Grid.Spec.Match.By == MatchNone || a == s.Grid.Reference() {
+			match = "–"
+		}
+		row := []string{a.Name, human.Count(float64(a.Cost.Parameters)), human.Count(float64(a.Cost.Active)), human.Count(a.Cost.FLOPs.Forward()),
+			fmt.Sprint(a.Config.Model.IntermediateSize), match}
+		for j, c := range a.Cost.Cache {
+			row = append(row, human.Bytes(c.Total()))
+			t.note(i, 6+j, fmt.Sprintf("keys and values %s, convolution %s, scan %s", human.Bytes(c.KeysValues), human.Bytes(c.Conv), human.Bytes(c.Scan)))
+		}
+		t.add(row...)
+		t.note(i, 1, fmt.Sprint(a.Cost.Parameters))
+		t.note(i, 2, fmt.Sprint(a.Cost.Active))
+		f := a.Cost.FLOPs
+		t.note(i, 3, fmt.Sprintf("forward: products %.4g, attention %.4g, scan %.4g, convolution %.4g", f.MatMul, f.Attention, f.Scan, f.Conv))
+	}
+	return t
+}
+
+func contextName(n int) string {
+	if n%1024 == 0 {
+		return fmt.Sprintf("%dK", n/1024)
+	}
+	return fmt.Sprint(n)
+}
+
+// speedTable has what was measured.
+func (s *Results) speedTable() *grid {
+	t := &grid{Head: []string{"variant", "training, tokens/s alone", "training, tokens/s in the grid", "decoding, tokens/s", "memory of a training step, planned", "device"}, Left: 1}
+	for _, a := range s.Grid.Arms {
+		k := s.Costs[a]
+		if k == nil {
+			t.add(a.Name, "–", "–", "–", "–", "–")
+			continue
+		}
+		rates := s.valuesOf(a, metric{of: func(r *Result) float64 { return float64(r.TokensPerS) }})
+		t.add(a.Name, human.Count(float64(k.TrainTokensPerS)), human.Count(mean(rates)), human.Count(float64(k.DecodeTokensPerS)),
+			human.Bytes(k.Memory), fmt.Sprintf("%s, %d threads", k.Device, k.Threads))
+	}
+	return t
+}
+
+func (s *Results) costFigures() []figure {
+	all := []figure{s.cacheByContext()}
+	training := func(a *Arm) float64 { return 1e6 / float64(s.Costs[a].TrainTokensPerS) }
+	all = append(all, s.pareto("pareto-loss", "Loss against the cost of training", bitsMetric, chart.Axis{Label: "microseconds of training a token"}, training,
+		"Lower and further left is better; the dashed line joins the variants that no other beats in both."))
+	if s.Grid.Spec.Recall.Share > 0 {
+		middle := len(s.Grid.Spec.Contexts) / 2
+		all = append(all, s.pareto("pareto-recall", "Recall against the cost of a context", s.meanRecall(),
+			chart.Axis{Label: fmt.Sprintf("cache at %s tokens", contextName(s.Grid.Spec.Contexts[middle])), Log: true, Format: bytesLabel},
+			func(a *Arm) float64 { return float64(a.Cost.Cache[middle].Total()) },
+			"Higher and further left is better; the dashed line joins the variants that no other beats in both."))
+	}
+	return all
+}
+
+func (s *Results) stabilityTable() *grid {
+	t := &grid{Head: []string{"variant", "steps skipped", "spikes, % of steps", "largest gradient norm", "activations, RMS", "activations, largest"}, Left: 1}
+	worst := func(a *Arm, of func(*Result) float64) float64 {
+		values := s.valuesOf(a, metric{of: of})
+		if len(values) == 0 {
+			return math.NaN()
+		}
+		return slices.Max(values)
+	}
+	for _, a := range s.Grid.Arms {
+		row := []string{a.Name}
+		for _, x := range []float64{
+			worst(a, func(r *Result) float64 { return float64(r.Skipped) }),
+			worst(a, func(r *Result) float64 { return 100 * float64(r.SpikeScore) }),
+			worst(a, func(r *Result) float64 { return float64(r.GradNormMax) }),
+			worst(a, func(r *Result) float64 { return float64(r.ActivationRMS) }),
+			worst(a, func(r *Result) float64 { return float64(r.ActivationMax) }),
+		} {
+			text := "–"
+			if !math.IsNaN(x) {
+				text = fmt.Sprintf("%.3g", x)
+			}
+			row = append(row, text)
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+func (s *Results) runTable() *grid {
+	t := &grid{Head: []string{"run", "seed", "bits a byte", "nats a token", "steps", "configuration", "order of samples"}, Left: 1}
+	for _, c := range s.Grid.Cells {
+		r := s.Cells[c]
+		if r == nil {
+			problem := "not done"
+			if err := s.Failed[c]; err != nil {
+				problem = "failed: " + err.Error()
+			}
+			t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), problem, "", "", "", "")
+			continue
+		}
+		t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), bitsMetric.format(float64(r.BitsPerByte)), lossMetric.format(float64(r.ValLoss)),
+			fmt.Sprint(r.Steps), r.ConfigHash[:12], r.DataHash[:12])
+	}
+	return t
+}
+
+// caveats say what the numbers must not be taken for.
+func (s *Results) caveats() []string {
+	g := s.Grid
+	all := []string{
+		fmt.Sprintf("One size, %s parameters in the reference, one budget and one learning rate for all variants: an order of variants here need not hold at another.", human.Count(float64(g.Reference().Cost.Parameters))),
+		fmt.Sprintf("The intervals take the noise for the same in all variants and are not widened for the number of comparisons, %d.", len(g.Arms)-1),
+		fmt.Sprintf("Training in the grid was timed beside up to %d other runs, and alone on random tokens; decoding is of one sequence. Memory is planned, not measured.", max(0, s.Jobs-1)),
+		"Caches are in fp32, as this version keeps them; at 16 bits they are half of that.",
+	}
+	if g.Spec.Match.By != MatchNone {
+		all = append(all, fmt.Sprintf("Matched is the %s; the other sizes differ, as the table of costs shows.", matchNames[g.Spec.Match.By]))
+	}
+	if r := g.Spec.Recall; r.Share > 0 {
+		all = append(all, "The loss of training mixes text and problems: compare the validation loss.")
+	}
+	for _, a := range g.Arms {
+		if a.Hub != nil {
+			all = append(all, fmt.Sprintf("%s cannot be exported to the hub's format: %v.", a.Name, a.Hub))
+		}
+	}
+	if n := len(g.Cells) - len(s.Cells); n > 0 {
+		all = append(all, fmt.Sprintf("%d of %d runs are missing; comparisons are over the %d seeds that all variants have.", n, len(g.Cells), len(s.seeds())))
+	}
+	return all
+}

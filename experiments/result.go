@@ -1,0 +1,138 @@
+package experiments
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"jambalaya/internal/config"
+	"jambalaya/trainer"
+	"jambalaya/trainer/report"
+)
+
+// Names in the directory of a grid.
+const (
+	gridFile   = "grid.yaml"
+	cellsDir   = "cells"
+	costsDir   = "costs"
+	resultFile = "result.json" // in the directory of a cell: it is done
+	logFile    = "log.txt"     // in the same: what the run printed
+)
+
+// Result is what a cell measured.
+type Result struct {
+	Cell       string `json:"cell"`
+	Variant    string `json:"variant"`
+	Seed       uint64 `json:"seed"`
+	ConfigHash string `json:"config_hash"`
+	DataHash   string `json:"data_hash"` // of the order of samples, from the last checkpoint
+
+	Steps       int64         `json:"steps"`
+	Tokens      int64         `json:"tokens"`
+	ValLoss     report.Number `json:"val_loss"` // nats a token, of the text alone
+	BitsPerByte report.Number `json:"bits_per_byte"`
+	TrainLoss   report.Number `json:"train_loss"`   // mean over the last tenth of the steps, problems included
+	TokensPerS  report.Number `json:"tokens_per_s"` // median, beside the other cells that ran
+
+	Skipped       int           `json:"skipped"`        // steps that were not finite, or spikes
+	SpikeScore    report.Number `json:"spike_score"`    // share of steps whose loss is 6 deviations above the 128 before
+	GradNormMax   report.Number `json:"grad_norm_max"`  // after the first tenth of the steps
+	ActivationRMS report.Number `json:"activation_rms"` // of the residual stream on held-out text
+	ActivationMax report.Number `json:"activation_max"`
+
+	Recall []RecallScore `json:"recall,omitempty"`
+}
+
+// RecallScore is the accuracy in one task at one length.
+type RecallScore struct {
+	Task     string        `json:"task"`
+	Length   int           `json:"length"`
+	Accuracy report.Number `json:"accuracy"` // share of the answers that the model ranks first
+	Answers  int           `json:"answers"`
+	Chance   report.Number `json:"chance"`
+}
+
+// Costs are the measured costs of a variant, taken alone on the machine.
+type Costs struct {
+	Variant          string        `json:"variant"`
+	ConfigHash       string        `json:"config_hash"`
+	Run              string        `json:"run"` // the cell that was measured
+	Device           string        `json:"device"`
+	Threads          int           `json:"threads"`
+	TrainTokensPerS  report.Number `json:"train_tokens_per_s"`
+	DecodeTokensPerS report.Number `json:"decode_tokens_per_s"` // one sequence, greedy
+	DecodeContext    int           `json:"decode_context"`      // tokens read before
+	Memory           int64         `json:"memory"`              // bytes planned for a training step
+	StateBytes       int64         `json:"state_bytes"`         // measured of the generator
+	StateContext     int           `json:"state_context"`       // its capacity
+}
+
+// neutral is cfg with all set back that no result depends on.
+func neutral(cfg trainer.Config) trainer.Config {
+	standard := trainer.Default()
+	cfg.Trainer.Device, cfg.Trainer.Threads = standard.Trainer.Device, standard.Trainer.Threads
+	cfg.Data.CacheDir, cfg.Data.Prefetch = standard.Data.CacheDir, standard.Data.Prefetch
+	cfg.Checkpoint = standard.Checkpoint
+	return cfg
+}
+
+func hashOf(cfg trainer.Config) (string, error) { return config.Hash(neutral(cfg)) }
+
+// readJSON reads a file into value, and reports whether there is one.
+func readJSON(name string, value any) (bool, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(text, value); err != nil {
+		return false, fmt.Errorf("%s: %w; remove it, and it is measured again", name, err)
+	}
+	return true, nil
+}
+
+func writeJSON(name string, value any) error {
+	text, err := json.MarshalIndent(value, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(name, append(text, '\n'))
+}
+
+// writeFile replaces a file as a whole.
+func writeFile(name string, text []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name()) // gone already if all went well
+	_, err = temporary.Write(text)
+	if err = errors.Join(err, temporary.Chmod(0o644), temporary.Sync(), temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), name)
+}
+
+// result returns what a cell measured, nil if it is not done. A result of another
+// configuration is refused.
+func (g *Grid) result(out string, c *Cell) (*Result, error) {
+	name := filepath.Join(out, cellsDir, c.Name, resultFile)
+	var r Result
+	found, err := readJSON(name, &r)
+	if err != nil || !found {
+		return nil, err
+	}
+	hash, err := hashOf(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	if r.ConfigHash != hash {
+		return nil, fmt.Errorf("%w: cell %s: %s is of another configuration; choose another folder with --out", ErrOtherGrid, c.Name, name)
+	}
+	return &r, nil
+}

@@ -1,0 +1,162 @@
+package experiments
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"jambalaya/data/table"
+)
+
+// writeTables writes results.csv and results.arrow: a row a run that is done.
+func (s *Results) writeTables(out string) error {
+	columns := s.columns()
+	name := filepath.Join(out, resultsFile)
+	temporary, err := os.CreateTemp(out, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name()) // gone already if all went well
+	err = table.Write(temporary, columns)
+	if err = errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary.Name(), name); err != nil {
+		return err
+	}
+	return writeCSV(filepath.Join(out, resultsCSV), columns)
+}
+
+// columns are the results and costs of each run.
+func (s *Results) columns() []table.Column {
+	var rows []*Result
+	var cells []*Cell
+	for _, c := range s.Grid.Cells {
+		if r := s.Cells[c]; r != nil {
+			rows, cells = append(rows, r), append(cells, c)
+		}
+	}
+	var all []table.Column
+	text := func(name string, of func(i int) string) {
+		values := make([]string, len(rows))
+		for i := range rows {
+			values[i] = of(i)
+		}
+		all = append(all, table.Column{Name: name, Values: values})
+	}
+	whole := func(name string, of func(i int) int64) {
+		values := make([]int64, len(rows))
+		for i := range rows {
+			values[i] = of(i)
+		}
+		all = append(all, table.Column{Name: name, Values: values})
+	}
+	number := func(name string, of func(i int) float64) {
+		values := make([]float64, len(rows))
+		for i := range rows {
+			values[i] = of(i)
+		}
+		all = append(all, table.Column{Name: name, Values: values})
+	}
+	text("run", func(i int) string { return cellsDir + "/" + cells[i].Name })
+	text("variant", func(i int) string { return rows[i].Variant })
+	whole("seed", func(i int) int64 { return int64(rows[i].Seed) })
+	text("config_hash", func(i int) string { return rows[i].ConfigHash })
+	text("data_hash", func(i int) string { return rows[i].DataHash })
+	whole("attention_layers", func(i int) int64 { return int64(cells[i].Arm.Cost.AttentionLayers) })
+	whole("layers", func(i int) int64 { return int64(cells[i].Arm.Cost.Layers) })
+	whole("intermediate_size", func(i int) int64 { return int64(cells[i].Config.Model.IntermediateSize) })
+	whole("parameters", func(i int) int64 { return cells[i].Arm.Cost.Parameters })
+	whole("active_parameters", func(i int) int64 { return cells[i].Arm.Cost.Active })
+	number("flops_per_token", func(i int) float64 { return cells[i].Arm.Cost.FLOPs.Forward() })
+	number("match", func(i int) float64 { return cells[i].Arm.Match })
+	whole("steps", func(i int) int64 { return rows[i].Steps })
+	whole("tokens", func(i int) int64 { return rows[i].Tokens })
+	number("val_loss", func(i int) float64 { return float64(rows[i].ValLoss) })
+	number("bits_per_byte", func(i int) float64 { return float64(rows[i].BitsPerByte) })
+	number("train_loss", func(i int) float64 { return float64(rows[i].TrainLoss) })
+	number("tokens_per_s", func(i int) float64 { return float64(rows[i].TokensPerS) })
+	s.costColumns(cells, whole, number)
+	whole("skipped", func(i int) int64 { return int64(rows[i].Skipped) })
+	number("spike_score", func(i int) float64 { return float64(rows[i].SpikeScore) })
+	number("grad_norm_max", func(i int) float64 { return float64(rows[i].GradNormMax) })
+	number("activation_rms", func(i int) float64 { return float64(rows[i].ActivationRMS) })
+	number("activation_max", func(i int) float64 { return float64(rows[i].ActivationMax) })
+	if len(rows) > 0 {
+		for j, score := range rows[0].Recall { // the same tasks and lengths in every run
+			number(fmt.Sprintf("recall_%s_%d", score.Task, score.Length), func(i int) float64 { return float64(rows[i].Recall[j].Accuracy) })
+		}
+	}
+	return all
+}
+
+// costColumns are the measured costs of each run's variant, and its caches.
+func (s *Results) costColumns(cells []*Cell, whole func(string, func(int) int64), number func(string, func(int) float64)) {
+	number("train_tokens_per_s_alone", func(i int) float64 {
+		if k := s.Costs[cells[i].Arm]; k != nil {
+			return float64(k.TrainTokensPerS)
+		}
+		return math.NaN()
+	})
+	number("decode_tokens_per_s", func(i int) float64 {
+		if k := s.Costs[cells[i].Arm]; k != nil {
+			return float64(k.DecodeTokensPerS)
+		}
+		return math.NaN()
+	})
+	whole("memory_bytes", func(i int) int64 {
+		if k := s.Costs[cells[i].Arm]; k != nil {
+			return k.Memory
+		}
+		return 0
+	})
+	for j, n := range s.Grid.Spec.Contexts {
+		whole(fmt.Sprintf("kv_bytes_%d", n), func(i int) int64 { return cells[i].Arm.Cost.Cache[j].KeysValues })
+	}
+	whole("conv_bytes", func(i int) int64 { return cells[i].Arm.Cost.Cache[0].Conv })
+	whole("scan_bytes", func(i int) int64 { return cells[i].Arm.Cost.Cache[0].Scan })
+}
+
+// writeCSV writes the columns; numbers that are none are empty.
+func writeCSV(name string, columns []table.Column) error {
+	temporary, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name()) // gone already if all went well
+	w := csv.NewWriter(temporary)
+	rows := 0
+	head := make([]string, len(columns))
+	for i, c := range columns {
+		head[i] = c.Name
+		if values, ok := c.Values.([]string); ok {
+			rows = len(values)
+		}
+	}
+	err = w.Write(head)
+	for r := range rows {
+		record := make([]string, len(columns))
+		for i, c := range columns {
+			switch values := c.Values.(type) {
+			case []string:
+				record[i] = values[r]
+			case []int64:
+				record[i] = strconv.FormatInt(values[r], 10)
+			case []float64:
+				if !math.IsNaN(values[r]) {
+					record[i] = strconv.FormatFloat(values[r], 'g', -1, 64)
+				}
+			}
+		}
+		err = errors.Join(err, w.Write(record))
+	}
+	w.Flush()
+	if err = errors.Join(err, w.Error(), temporary.Chmod(0o644), temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), name)
+}
