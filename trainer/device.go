@@ -6,6 +6,7 @@ import (
 
 	"jambalaya/internal/backend/cpu"
 	"jambalaya/internal/backend/cuda"
+	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
 )
 
@@ -28,20 +29,27 @@ func OpenDevice(name string, threads int) (*Device, error) {
 	case "auto", "":
 		d, err := openCUDA()
 		if errors.Is(err, cuda.ErrUnavailable) {
-			return openCPU(threads), nil
+			return openCPU(threads)
 		}
 		return d, err
 	case "cuda":
-		return openCUDA()
+		d, err := openCUDA()
+		if errors.Is(err, cuda.ErrUnavailable) {
+			return nil, cli.Config(fmt.Errorf("%w; use --device cpu", err))
+		}
+		return d, err
 	case "cpu":
-		return openCPU(threads), nil
+		return openCPU(threads)
 	}
-	return nil, fmt.Errorf("device %q: want auto, cpu or cuda", name)
+	return nil, cli.Config(fmt.Errorf("device %q: want auto, cpu or cuda", name))
 }
 
-func openCPU(threads int) *Device {
+func openCPU(threads int) (*Device, error) {
+	if err := cpu.Usable(); err != nil {
+		return nil, cli.Config(fmt.Errorf("device cpu: %w", err))
+	}
 	b := cpu.New(threads)
-	return &Device{Backend: b, Path: b.Path(), close: b.Close}
+	return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
 }
 
 func openCUDA() (*Device, error) {

@@ -40,6 +40,9 @@ func OpenTrained(ctx context.Context, dir, device string, threads int) (*Trained
 	for _, s := range skipped {
 		fmt.Fprintf(os.Stderr, "warning: %v\n", s)
 	}
+	if len(skipped) > 0 && err == nil {
+		fmt.Fprintf(os.Stderr, "warning: using checkpoint %s\n", found.Name())
+	}
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil, fmt.Errorf("%s: %w; train until the first one is saved", dir, err)
 	}

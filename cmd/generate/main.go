@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 
@@ -18,6 +19,9 @@ import (
 )
 
 func main() { cli.Main(command()) }
+
+// mostTokens keeps positions within 32 bits.
+const mostTokens = 1 << 30
 
 func command() *cobra.Command {
 	var (
@@ -33,8 +37,11 @@ func command() *cobra.Command {
 			if err := req.Sampling.Validate(); err != nil {
 				return cli.Config(err)
 			}
-			if req.MaxNewTokens < 0 {
-				return cli.Config(fmt.Errorf("--max-new-tokens %d: want 0 or more", req.MaxNewTokens))
+			if req.MaxNewTokens < 0 || req.MaxNewTokens > mostTokens {
+				return cli.Config(fmt.Errorf("--max-new-tokens %d: want a number from 0 to %d", req.MaxNewTokens, mostTokens))
+			}
+			if run == "" {
+				return cli.Config(errors.New("which run? Name its directory: --run runs/nano"))
 			}
 			trained, err := trainer.OpenTrained(cmd.Context(), run, device, threads)
 			if err != nil {
@@ -56,12 +63,12 @@ func command() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&run, "run", "runs/nano", "directory of the run")
-	fs.StringVar(&req.Prompt, "prompt", "", "text to continue")
-	fs.IntVar(&req.MaxNewTokens, "max-new-tokens", 200, "most tokens to generate; a document may end before")
+	fs.StringVar(&req.Prompt, "prompt", "", "text to continue; none begins a new text")
+	fs.IntVar(&req.MaxNewTokens, "max-new-tokens", 200, "most tokens to generate; the text may end before")
 	fs.Float64Var(&req.Sampling.Temperature, "temperature", 0.8, "0: always the most likely token")
 	fs.IntVar(&req.Sampling.TopK, "top-k", 0, "draw from the k most likely tokens; 0: all")
 	fs.Float64Var(&req.Sampling.TopP, "top-p", 0.95, "draw from the most likely tokens that together reach p; 0: all")
-	fs.Uint64Var(&req.Sampling.Seed, "seed", 1, "of the draws")
+	fs.Uint64Var(&req.Sampling.Seed, "seed", 1, "of the draws: the same seed gives the same text")
 	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
 	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
 	return cmd

@@ -49,7 +49,7 @@ func TestBadInput(t *testing.T) {
 			stderr: []string{"--set model.num_attention_heads=3: model."}},
 		{name: "unknown device", args: []string{"--device", "tpu"}, code: cli.CodeConfig,
 			stderr: []string{`trainer.device: "tpu" is not one of auto, cpu, cuda`}},
-		{name: "model beyond the memory", args: []string{"--config", "jamba-v0.1", "--out", "large", "--set", "data.sources=[{path: text, ext: .txt}]",
+		{name: "model beyond the memory", args: []string{"--config", "jamba-v0.1", "--out", "large", "--device", "cpu", "--set", "data.sources=[{path: text, ext: .txt}]",
 			"--set", "data.sequence_length=64"}, code: cli.CodeFailure, stderr: []string{"weights of 51570323328 parameters", "this machine has", "choose a smaller model"}},
 		// The corpus.
 		{name: "missing source", args: []string{"--set", "data.sources=[{path: texts, ext: .txt}]", "--out", "new"}, code: cli.CodeConfig,

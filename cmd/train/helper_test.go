@@ -66,7 +66,7 @@ func (p process) String() string {
 	return fmt.Sprintf("exit code %d\n%s%s", p.code, p.stdout, p.stderr)
 }
 
-// command is train, to run in dir with the configuration and --out run.
+// newProcess is the command, to run in dir.
 func newProcess(dir string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Dir = dir
@@ -78,7 +78,7 @@ func newProcess(dir string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Bu
 
 // ofTiny are the arguments of the run that newWorkspace has trained.
 func ofTiny(more ...string) []string {
-	return append([]string{"--config", "./tiny.yaml", "--out", "run", "--threads", "1"}, more...)
+	return append([]string{"--config", "./tiny.yaml", "--out", "run", "--device", "cpu", "--threads", "1"}, more...)
 }
 
 func train(t *testing.T, dir string, args ...string) process {
