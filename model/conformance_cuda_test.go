@@ -1,11 +1,9 @@
 package model_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
@@ -19,22 +17,13 @@ import (
 // TestCUDAConformance runs every operator and its gradient on the GPU against the
 // float64 reference, twice: the bits have to be the same.
 func TestCUDAConformance(t *testing.T) {
-	be, err := cuda.New(0)
-	if errors.Is(err, cuda.ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer be.Close()
+	be := gpu(t)
 	for _, c := range conformanceCases() {
 		for _, compute := range []engine.DType{engine.Float32, engine.BFloat16} {
 			t.Run(fmt.Sprintf("%s/%v", c.name, compute), func(t *testing.T) { c.conform(t, be, compute) })
 		}
 	}
-	if path := os.Getenv("JAMBALAYA_CUDA_ALGORITHMS"); path != "" {
-		t.Logf("%s\n%v", be.Path(), be.Algorithms())
-	}
+	t.Logf("%s\n%v", be.Path(), be.Algorithms())
 }
 
 // TestCUDAPlans needs no GPU: each operator has a CUDA kernel, whose launches fit
@@ -45,7 +34,7 @@ func TestCUDAPlans(t *testing.T) {
 	for _, c := range conformanceCases() {
 		for _, compute := range []engine.DType{engine.Float32, engine.BFloat16} {
 			g := c.graph(t)
-			plan, err := engine.NewPlan(g.program, cuda.NewDry(), engine.Options{Compute: compute})
+			plan, err := g.plan(t, cuda.NewDry(), compute)
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
@@ -176,9 +165,9 @@ func (c conformance) graph(t *testing.T) caseGraph {
 	return caseGraph{b, outputs, program}
 }
 
-// conform runs a case on a backend.
-func (c conformance) conform(t *testing.T, be *cuda.Backend, compute engine.DType) {
-	g := c.graph(t)
+// plan places what is always fp32 by hand, as the trainer does.
+func (g caseGraph) plan(t *testing.T, be *cuda.Backend, compute engine.DType) (*engine.Plan, error) {
+	t.Helper()
 	bind := map[engine.ValueID]*engine.Tensor{}
 	for _, x := range g.inputs {
 		id, ok := g.program.Value(x)
@@ -187,12 +176,18 @@ func (c conformance) conform(t *testing.T, be *cuda.Backend, compute engine.DTyp
 		}
 		mem, err := be.Alloc(int64(4 * x.Shape().TotalSize()))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
-		defer be.Free(mem)
+		t.Cleanup(func() { be.Free(mem) })
 		bind[id] = &engine.Tensor{Shape: x.Shape().Clone(), DType: engine.Float32, Mem: mem}
 	}
-	plan, err := engine.NewPlan(g.program, be, engine.Options{Compute: compute, Bind: bind})
+	return engine.NewPlan(g.program, be, engine.Options{Compute: compute, Bind: bind})
+}
+
+// conform runs a case on a backend.
+func (c conformance) conform(t *testing.T, be *cuda.Backend, compute engine.DType) {
+	g := c.graph(t)
+	plan, err := g.plan(t, be, compute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,13 +10,17 @@ func init() {
 // Positions that a thread of the convolution walks along.
 const (
 	convTile     = 16
-	convGradTile = 64
+	convGradTile = 32
 )
+
+const convThreads = 128
 
 // convolution is the geometry of a convolution and its inputs.
 type convolution struct {
 	batch, length, dim, taps int
 	x, w, bias, docs, s0     *engine.Tensor
+	vec                      define
+	width                    int // channels of a thread
 }
 
 func newConvolution(a *args) convolution {
@@ -28,19 +32,22 @@ func newConvolution(a *args) convolution {
 
 // channels is the part of a grid over channels.
 func (c convolution) channels() grid {
-	threads := threadsFor(c.dim, blockThreads)
-	return grid{x: blocks(c.dim, threads), threads: threads}
+	threads := threadsFor(c.dim/c.width, convThreads)
+	return grid{x: blocks(c.dim/c.width, threads), threads: threads}
 }
 
-func (c convolution) file(a *args, y, dx, dy *engine.Tensor) file {
-	return a.file("conv1d", constant("K", c.taps), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
+// file compiles the kernels for the outputs of the operator and the gradients
+// that it takes.
+func (c *convolution) file(a *args, y, s1, dx, dy *engine.Tensor, states ...*engine.Tensor) file {
+	c.vec, c.width = vector(c.dim, append(states, c.x, c.s0, y, s1, dx, dy)...)
+	return a.file("conv1d", c.vec, constant("K", c.taps), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
 		typed("DX", dx), typed("DY", dy))
 }
 
 func conv1d(a *args) {
 	c := newConvolution(a)
 	y, s1 := a.out(0), a.out(1)
-	f := c.file(a, y, nil, nil)
+	f := c.file(a, y, s1, nil, nil)
 	if y != nil {
 		g := c.channels()
 		g.y, g.z = blocks(c.length, convTile), c.batch
@@ -64,11 +71,12 @@ func conv1dGrad(a *args) {
 	if c.s0 != nil {
 		ds0 = a.Out[len(a.Out)-1]
 	}
+	f := c.file(a, nil, nil, dx, dy, ds0, ds1)
 	g := c.channels()
 	g.y, g.z = blocks(c.length, convGradTile), c.batch
 	parts, stride := g.y*g.z, c.dim*(c.taps+1)
 	sums := a.scratch(parts * stride)
-	c.file(a, nil, dx, dy).launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, convGradTile)
+	f.launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, convGradTile)
 	a.sumParts(dw, sums, parts, stride, c.dim*c.taps)
 	a.sumParts(dbias, sums+address(4*c.dim*c.taps), parts, stride, c.dim)
 }

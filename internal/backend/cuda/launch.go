@@ -32,12 +32,12 @@ type launch struct {
 // double, and []byte for a structure.
 func newLaunch(b *Backend, f *function, g grid, arguments []any) (*launch, error) {
 	if len(arguments) != len(f.parameters) {
-		panic(fmt.Sprintf("cuda: %s takes %d arguments, not %d", f.name, len(f.parameters), len(arguments)))
+		return nil, fmt.Errorf("cuda: %s takes %d arguments, not %d", f.name, len(f.parameters), len(arguments))
 	}
 	l := &launch{b: b, name: f.name, values: make([]uint64, len(arguments))}
 	for i, x := range arguments {
 		if err := fits(f.parameters[i], x); err != nil {
-			panic(fmt.Sprintf("cuda: argument %d of %s: %v", i, f.name, err))
+			return nil, fmt.Errorf("cuda: argument %d of %s: %w", i, f.name, err)
 		}
 		l.pointer = append(l.pointer, l.argument(i, x))
 	}
@@ -91,8 +91,11 @@ func fits(parameter string, x any) error {
 		kind = words[1]
 	}
 	ok := false
-	switch x.(type) {
-	case *engine.Tensor, address:
+	switch x := x.(type) {
+	case *engine.Tensor:
+		stored, fixed := map[string]engine.DType{"float": engine.Float32, "int": engine.Int32, "bf16": engine.BFloat16}[kind]
+		ok = pointer && (x == nil || !fixed || x.DType == stored)
+	case address:
 		ok = pointer
 	case int:
 		ok = !pointer && kind == "index_t"
@@ -104,7 +107,7 @@ func fits(parameter string, x any) error {
 		ok = !pointer && strings.HasPrefix(kind, "Struct")
 	}
 	if !ok {
-		return fmt.Errorf("%T for %q", x, strings.TrimSpace(parameter))
+		return fmt.Errorf("%v (%T) for %q", x, x, strings.TrimSpace(parameter))
 	}
 	return nil
 }

@@ -11,7 +11,8 @@ func init() { register("matmul", matmul) }
 
 // matmul: c = op(a) op(b), or c += op(a) op(b) with accumulate, by cuBLASLt.
 func matmul(a *args) {
-	x, y, c := a.In[0], a.In[1], a.out(0)
+	c := a.out(0)
+	x, y := a.same(a.In[0], a.In[1], c)
 	p := product{m: x.Dim(0), k: x.Dim(1), n: y.Dim(1), ta: a.Attrs.Bool("ta"), tb: a.Attrs.Bool("tb"),
 		accumulate: a.Attrs.Bool("accumulate"), input: x.DType, output: c.DType, alignment: alignment(x, y, c)}
 	if p.ta {
@@ -21,9 +22,6 @@ func matmul(a *args) {
 		p.n = y.Dim(0)
 	}
 	workspace := a.scratch(workspaceBytes / 4)
-	if x.DType != y.DType {
-		a.fail(fmt.Errorf("cuda: product of %v by %v: one type for both, please", x, y))
-	}
 	if a.sizing || a.b.dry || a.err != nil || p.m == 0 || p.n == 0 {
 		return
 	}

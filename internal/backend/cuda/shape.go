@@ -2,15 +2,20 @@ package cuda
 
 import "jambalaya/internal/engine"
 
-// vector is the width of memory accesses, as a definition: 4 elements where the
-// rows of all tensors are aligned to that, else 1.
+// vector is the width of memory accesses, as a definition: 8 elements where a
+// tensor is bf16, else 4, if the rows of all tensors are aligned to that; else 1.
 func vector(columns int, ts ...*engine.Tensor) (define, int) {
 	width := 4
+	for _, t := range ts {
+		if t != nil && t.DType == engine.BFloat16 {
+			width = 8
+		}
+	}
 	if columns%width != 0 {
 		width = 1
 	}
 	for _, t := range ts {
-		if t != nil && t.Off%(4*t.DType.Bytes()) != 0 {
+		if t != nil && t.Off%min(16, int64(width)*t.DType.Bytes()) != 0 {
 			width = 1
 		}
 	}

@@ -31,7 +31,7 @@ inline void st(bf16 *p, float v) { p->bits = round_bf16(v); }
 inline float rounded(const float *, float v) { return v; }
 inline float rounded(const bf16 *, float v) { return __uint_as_float((unsigned)round_bf16(v) << 16); }
 
-// ldv and stv move V elements at once: 1, or 4 that are aligned.
+// ldv and stv move V elements at once: 1, or 4 or 8 that are aligned.
 template <int V, typename T> inline void ldv(float (&x)[V], const T *p) {
 	for (int i = 0; i < V; i++) x[i] = ld(p + i);
 }
@@ -55,6 +55,26 @@ template <> inline void stv<4, bf16>(bf16 *p, const float (&x)[4]) {
 	*(uint2 *)p = v;
 }
 
+template <> inline void ldv<8, float>(float (&x)[8], const float *p) {
+	float4 v = *(const float4 *)p, w = *(const float4 *)(p + 4);
+	x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w, x[4] = w.x, x[5] = w.y, x[6] = w.z, x[7] = w.w;
+}
+template <> inline void ldv<8, bf16>(float (&x)[8], const bf16 *p) {
+	uint4 v = *(const uint4 *)p;
+	unsigned u[4] = {v.x, v.y, v.z, v.w};
+	for (int i = 0; i < 4; i++) x[2 * i] = __uint_as_float(u[i] << 16), x[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
+}
+template <> inline void stv<8, float>(float *p, const float (&x)[8]) {
+	*(float4 *)p = make_float4(x[0], x[1], x[2], x[3]), *(float4 *)(p + 4) = make_float4(x[4], x[5], x[6], x[7]);
+}
+template <> inline void stv<8, bf16>(bf16 *p, const float (&x)[8]) {
+	unsigned u[4];
+	for (int i = 0; i < 4; i++) u[i] = round_bf16(x[2 * i]) | (unsigned)round_bf16(x[2 * i + 1]) << 16;
+	uint4 v;
+	v.x = u[0], v.y = u[1], v.z = u[2], v.w = u[3];
+	*(uint4 *)p = v;
+}
+
 inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 inline float silu(float x) { return x * sigmoid(x); }
 inline float silu_grad(float x) {
@@ -67,6 +87,13 @@ inline float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
 inline float exp2_fast(float x) {
 	float y;
 	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+// reciprocal is 1 / x to one unit in the last place.
+inline float reciprocal(float x) {
+	float y;
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
 	return y;
 }
 

@@ -28,6 +28,16 @@ extern "C" __global__ void add_bias(Y *y, const A *x, const B *b, index_t rows, 
 	}
 }
 
+// y = x in another type.
+extern "C" __global__ void convert(Y *y, const A *x, index_t n) {
+	index_t step = (index_t)gridDim.x * blockDim.x * VEC;
+	for (index_t i = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC; i < n; i += step) {
+		float v[VEC];
+		ldv(v, x + i);
+		stv(y + i, v);
+	}
+}
+
 extern "C" __global__ void zero(Y *y, index_t n) {
 	for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (index_t)gridDim.x * blockDim.x) st(y + i, 0.0f);
 }

@@ -43,6 +43,34 @@ inline float over_lanes(float v) {
 	return v;
 }
 
+// states_of reads the lane's part of a position's B or C.
+inline void states_of(float (&v)[NP], const float *p) {
+	if (NP % 4 == 0) {
+#pragma unroll
+		for (int n = 0; n < NP; n += 4) {
+			float4 u = *(const float4 *)(p + n);
+			v[n] = u.x, v[n + 1] = u.y, v[n + 2] = u.z, v[n + 3] = u.w;
+		}
+	} else {
+#pragma unroll
+		for (int n = 0; n < NP; n++) v[n] = p[n];
+	}
+}
+
+// step gives delta = softplus(pre) and its derivative.
+inline float step(float pre, float &slope) {
+	float e = expf(pre);
+	slope = pre > 20.0f ? 1.0f : e * reciprocal(1.0f + e);
+	return pre > 20.0f ? pre : log1pf(e);
+}
+
+// gate is silu(z), with its derivative.
+inline float gate(float z, float &slope) {
+	float s = reciprocal(1.0f + expf(-z));
+	slope = s * (1.0f + z * (1.0f - s));
+	return z * s;
+}
+
 inline bool starts_at(const int *docs, index_t t) { return t > 0 && docs[t] != docs[t - 1]; }
 
 #define AHEAD 4 // positions whose inputs are loaded before they are needed
@@ -55,63 +83,71 @@ inline bool starts_at(const int *docs, index_t t) { return t > 0 && docs[t] != d
 extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(TY *y, float *h1, float *starts, float *ends, float *deltas, const float *carry,
 	const TX *x, const TDT *dt, const TBIAS *bias, const TALOG *alog, const TB *b, const TC *c, const TSKIP *skip, const TZ *z,
 	const int *docs, const float *h0, index_t length, index_t dim, index_t chunk, index_t segment) {
-	__shared__ __align__(16) float bs[TILE][N], cs[TILE][N];
+	__shared__ __align__(16) float bs[TILE * N], cs[TILE * N];
 	__shared__ bool reset[TILE];
-	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * segment, last = min(first + segment, length);
-	index_t chunks = (length + chunk - 1) / chunk;
+	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * segment;
+	int count = (int)min(segment, length - begin), chunks = (int)((length + chunk - 1) / chunk), every = (int)chunk, stride = (int)dim;
 	Lane lane(bias, alog, skip, dim);
-	docs += row * length;
+	docs += row * length + begin, b += (row * length + begin) * N, c += (row * length + begin) * N;
+	index_t at = (row * length + begin) * dim + lane.d;
+	x += at, dt += at, z += at;
+	if (y) y += at;
+	if (starts) starts += lane.of(row * chunks + begin / chunk, dim);
 	float s[NP], through = 0;
 	const float *from = carry ? carry + lane.of(part, dim) : h0 && !ends ? h0 + lane.of(row, dim) : nullptr;
 #pragma unroll
 	for (int i = 0; i < NP; i++) s[i] = from ? from[i] : 0.0f;
 
 	float xs[AHEAD], ts[AHEAD], zs[AHEAD];
-	auto load = [&](index_t t) {
+	auto load = [&](int t) {
 #pragma unroll
 		for (int q = 0; q < AHEAD; q++) {
-			index_t at = (row * length + min(t + q, last - 1)) * dim + lane.d;
-			xs[q] = ld(x + at), ts[q] = ld(dt + at);
-			if (!ends) zs[q] = ld(z + at);
+			index_t at = (index_t)min(t + q, count - 1) * stride;
+			xs[q] = ld(x + at), ts[q] = ld(dt + at), zs[q] = ends ? 0.0f : ld(z + at);
 		}
 	};
-	load(first);
-	for (index_t tile = first; tile < last; tile += TILE) {
+	load(0);
+	int until = 0; // the next chunk starts
+	for (int tile = 0; tile < count; tile += TILE) {
 		__syncthreads();
-		int count = (int)min((index_t)TILE, last - tile);
-		for (int i = threadIdx.x; i < count * N; i += THREADS) {
-			bs[i / N][i % N] = ld(b + (row * length + tile) * N + i);
-			cs[i / N][i % N] = ld(c + (row * length + tile) * N + i);
-		}
-		for (int i = threadIdx.x; i < count; i += THREADS) reset[i] = starts_at(docs, tile + i);
+		int here = min(TILE, count - tile);
+		for (int i = threadIdx.x; i < here * N; i += THREADS) bs[i] = ld(b + (index_t)tile * N + i), cs[i] = ld(c + (index_t)tile * N + i);
+		for (int i = threadIdx.x; i < here; i += THREADS) reset[i] = begin + tile + i > 0 && docs[tile + i] != docs[tile + i - 1];
 		__syncthreads();
-		for (int i = 0; i < count; i += AHEAD) {
+		for (int i = 0; i < here; i += AHEAD) {
 			float xn[AHEAD], tn[AHEAD], zn[AHEAD];
 #pragma unroll
 			for (int q = 0; q < AHEAD; q++) xn[q] = xs[q], tn[q] = ts[q], zn[q] = zs[q];
-			load(min(tile + i + AHEAD, last - 1));
+			load(tile + i + AHEAD);
 #pragma unroll
 			for (int q = 0; q < AHEAD; q++) {
-				if (i + q >= count) break;
-				index_t t = tile + i + q;
-				if (starts && t % chunk == 0 && lane.there) {
-					float *to = starts + lane.of(row * chunks + t / chunk, dim);
+				if (i + q >= here) break;
+				if (starts && until == 0) {
+					until = every;
+					if (lane.there) {
 #pragma unroll
-					for (int n = 0; n < NP; n++) to[n] = s[n];
+						for (int n = 0; n < NP; n++) starts[n] = s[n];
+					}
+					starts += (index_t)stride * N;
 				}
-				float delta = softplus(tn[q] + lane.bias), u = delta * xn[q], sum = 0;
-				through = reset[i + q] ? BLOCKED : through + delta;
-				if (reset[i + q])
+				until--;
+				float slope, delta = step(tn[q] + lane.bias, slope), u = delta * xn[q], sum = 0, bn[NP], cn[NP];
+				states_of(bn, bs + (i + q) * N + lane.sub * NP), states_of(cn, cs + (i + q) * N + lane.sub * NP);
+				if (reset[i + q]) {
+					through = BLOCKED;
 #pragma unroll
 					for (int n = 0; n < NP; n++) s[n] = 0;
+				} else {
+					through += delta;
+				}
 #pragma unroll
 				for (int n = 0; n < NP; n++) {
-					s[n] = exp2_fast(lane.a[n] * delta) * s[n] + u * bs[i + q][lane.sub * NP + n];
-					sum += s[n] * cs[i + q][lane.sub * NP + n];
+					s[n] = exp2_fast(lane.a[n] * delta) * s[n] + u * bn[n];
+					sum += s[n] * cn[n];
 				}
 				if (!y) continue;
 				sum = over_lanes(sum) + lane.skip * xn[q];
-				if (lane.sub == 0 && lane.there) st(y + (row * length + t) * dim + lane.d, sum * silu(zn[q]));
+				if (lane.sub == 0 && lane.there) st(y + (index_t)(tile + i + q) * stride, sum * gate(zn[q], slope));
 			}
 		}
 	}
@@ -120,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(TY *y, float 
 		if (lane.sub == 0) deltas[part * dim + lane.d] = through;
 #pragma unroll
 		for (int n = 0; n < NP; n++) ends[lane.of(part, dim) + n] = s[n];
-	} else if (h1 && last == length) {
+	} else if (h1 && begin + count == length) {
 #pragma unroll
 		for (int n = 0; n < NP; n++) h1[lane.of(row, dim) + n] = s[n];
 	}
@@ -130,19 +166,22 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(TY *y, float 
 // of a zero gradient of the state after it.
 extern "C" __global__ void __launch_bounds__(THREADS) scan_backward_ends(float *ends, float *deltas, const TDT *dt, const TBIAS *bias,
 	const TALOG *alog, const TC *c, const TZ *z, const int *docs, const TDY *dy, index_t length, index_t dim, index_t segment) {
-	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * segment, last = min(first + segment, length);
+	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * segment;
+	int count = (int)min(segment, length - begin), stride = (int)dim;
 	Lane lane(bias, alog, (const TSKIP *)nullptr, dim);
-	docs += row * length;
+	docs += row * length + begin, c += (row * length + begin) * N + lane.sub * NP;
+	index_t at = (row * length + begin) * dim + lane.d;
+	dt += at, dy += at, z += at;
 	float ds[NP] = {}, through = 0;
 #pragma unroll 4
-	for (index_t t = last - 1; t >= first; t--) {
-		index_t at = (row * length + t) * dim + lane.d;
-		float delta = softplus(ld(dt + at) + lane.bias), g = ld(dy + at) * silu(ld(z + at));
-		bool reset = starts_at(docs, t);
+	for (int t = count - 1; t >= 0; t--) {
+		float slope, delta = step(ld(dt + (index_t)t * stride) + lane.bias, slope);
+		float g = ld(dy + (index_t)t * stride) * gate(ld(z + (index_t)t * stride), slope);
+		bool reset = begin + t > 0 && docs[t] != docs[t - 1];
 		through = reset ? BLOCKED : through + delta;
 #pragma unroll
 		for (int n = 0; n < NP; n++) {
-			float h = ds[n] + g * ld(c + (row * length + t) * N + lane.sub * NP + n);
+			float h = ds[n] + g * ld(c + (index_t)t * N + n);
 			ds[n] = reset ? 0.0f : h * exp2_fast(lane.a[n] * delta);
 		}
 	}
@@ -225,20 +264,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) scan_backward(StructGra
 	int *reset = (int *)(sums + WARPS * SUB * P * VALUES); // [chunk]
 	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * segment, last = min(first + segment, length);
 	index_t chunks = (length + chunk - 1) / chunk, tokens = gridDim.z * length;
+	int stride = (int)dim;
 	Lane lane(bias, alog, skip, dim);
 	docs += row * length;
+	bool writes = lane.sub == 0 && lane.there;
 	float ds[NP], dalog[NP] = {}, dbias = 0, dskip = 0;
 	const float *from = dcarry ? dcarry + lane.of(part, dim) : dh1 ? dh1 + lane.of(row, dim) : nullptr;
 #pragma unroll
 	for (int n = 0; n < NP; n++) ds[n] = from ? from[n] : 0.0f;
 
 	for (index_t k = (last - 1) / chunk; k * chunk >= first; k--) {
-		index_t base = k * chunk, at0 = row * length + base;
+		index_t base = k * chunk, at0 = row * length + base, origin = at0 * dim + lane.d; // of the chunk
 		int count = (int)min(chunk, last - base);
 		__syncthreads();
 		for (int i = threadIdx.x; i < count * N; i += THREADS) bs[i] = ld(b + at0 * N + i), cs[i] = ld(c + at0 * N + i);
 		for (int i = threadIdx.x; i < count; i += THREADS) reset[i] = starts_at(docs, base + i);
 		__syncthreads();
+		const float *lane_bs = bs + lane.sub * NP, *lane_cs = cs + lane.sub * NP;
 		float s[NP];
 #pragma unroll
 		for (int n = 0; n < NP; n++) s[n] = starts[lane.of(row * chunks + k, dim) + n];
@@ -246,38 +288,40 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) scan_backward(StructGra
 #pragma unroll
 			for (int n = 0; n < NP; n++) noted[(j * NP + n) * THREADS + threadIdx.x] = s[n];
 			if ((j + 1) * SUB >= count) break;
-			float xs[SUB], deltas[SUB];
+			float xs[SUB], pre[SUB];
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
-				index_t at = (at0 + j * SUB + q) * dim + lane.d;
-				xs[q] = ld(x + at), deltas[q] = ld(dt + at);
+				index_t at = origin + (index_t)(j * SUB + q) * stride;
+				xs[q] = ld(x + at), pre[q] = ld(dt + at) + lane.bias;
 			}
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
 				int t = j * SUB + q;
-				float delta = softplus(deltas[q] + lane.bias), u = delta * xs[q];
+				float slope, delta = step(pre[q], slope), u = delta * xs[q], keep = reset[t] ? 0.0f : 1.0f, bn[NP];
+				states_of(bn, lane_bs + t * N);
 #pragma unroll
-				for (int n = 0; n < NP; n++)
-					s[n] = (reset[t] ? 0.0f : exp2_fast(lane.a[n] * delta) * s[n]) + u * bs[t * N + lane.sub * NP + n];
+				for (int n = 0; n < NP; n++) s[n] = exp2_fast(lane.a[n] * delta) * (keep * s[n]) + u * bn[n];
 			}
 		}
 		for (int j = (count - 1) / SUB; j >= 0; j--) {
-			float before[SUB][NP], xs[SUB], pre[SUB], zs[SUB], gs[SUB];
+			float before[SUB][NP], xs[SUB], deltas[SUB], slopes[SUB], zs[SUB], gs[SUB];
+#pragma unroll
+			for (int q = 0; q < SUB; q++) {
+				index_t at = origin + (index_t)min(j * SUB + q, count - 1) * stride;
+				xs[q] = ld(x + at), deltas[q] = ld(dt + at), zs[q] = ld(z + at), gs[q] = ld(dy + at);
+			}
 #pragma unroll
 			for (int n = 0; n < NP; n++) s[n] = noted[(j * NP + n) * THREADS + threadIdx.x];
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
-				index_t at = (at0 + min(j * SUB + q, count - 1)) * dim + lane.d;
-				xs[q] = ld(x + at), pre[q] = ld(dt + at) + lane.bias, zs[q] = ld(z + at), gs[q] = ld(dy + at);
-			}
-#pragma unroll
-			for (int q = 0; q < SUB; q++) {
 				int t = min(j * SUB + q, count - 1);
-				float delta = softplus(pre[q]), u = delta * xs[q];
+				deltas[q] = step(deltas[q] + lane.bias, slopes[q]);
+				float u = deltas[q] * xs[q], keep = reset[t] ? 0.0f : 1.0f, bn[NP];
+				states_of(bn, lane_bs + t * N);
 #pragma unroll
 				for (int n = 0; n < NP; n++) {
-					before[q][n] = s[n];
-					if (q + 1 < SUB) s[n] = (reset[t] ? 0.0f : exp2_fast(lane.a[n] * delta) * s[n]) + u * bs[t * N + lane.sub * NP + n];
+					before[q][n] = keep * s[n];
+					if (q + 1 < SUB) s[n] = exp2_fast(lane.a[n] * deltas[q]) * before[q][n] + u * bn[n];
 				}
 			}
 			__syncthreads(); // sums has been read
@@ -286,28 +330,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) scan_backward(StructGra
 				int t = j * SUB + q;
 				float v[VALUES] = {}; // for B, then for C
 				if (t < count) {
-					float delta = softplus(pre[q]), u = delta * xs[q], raw = 0, hb = 0, ha = 0, g = gs[q] * silu(zs[q]);
+					float slope, opened = gate(zs[q], slope), delta = deltas[q], u = delta * xs[q], g = gs[q] * opened;
+					float keep = reset[t] ? 0.0f : 1.0f, raw = 0, hb = 0, ha = 0, bn[NP], cn[NP];
+					states_of(bn, lane_bs + t * N), states_of(cn, lane_cs + t * N);
 #pragma unroll
 					for (int n = 0; n < NP; n++) {
-						float bn = bs[t * N + lane.sub * NP + n], cn = cs[t * N + lane.sub * NP + n];
-						float decay = reset[t] ? 0.0f : exp2_fast(lane.a[n] * delta), was = decay * before[q][n];
-						float state = was + u * bn, h = ds[n] + g * cn, into = h * was;
-						raw += state * cn;
-						hb += h * bn;
+						float decay = exp2_fast(lane.a[n] * delta), was = decay * before[q][n];
+						float state = was + u * bn[n], h = ds[n] + g * cn[n], into = h * was;
+						raw += state * cn[n];
+						hb += h * bn[n];
 						ha += into * lane.a[n];
 						dalog[n] += into * delta;
 						v[n] = h * u, v[NP + n] = g * state;
-						ds[n] = h * decay;
+						ds[n] = h * decay * keep;
 					}
 					raw = over_lanes(raw) + lane.skip * xs[q], hb = over_lanes(hb), ha = over_lanes(ha);
-					float dpre = (xs[q] * hb + ha * (1.0f / LOG2E)) * sigmoid(pre[q]);
+					float dpre = (xs[q] * hb + ha * (1.0f / LOG2E)) * slopes[q];
 					dbias += dpre;
 					dskip += g * xs[q];
-					if (lane.sub == 0 && lane.there) {
-						index_t at = (at0 + t) * dim + lane.d;
+					if (writes) {
+						index_t at = origin + (index_t)t * stride;
 						if (out.dx) st(out.dx + at, g * lane.skip + delta * hb);
 						if (out.ddt) st(out.ddt + at, dpre);
-						if (out.dz) st(out.dz + at, gs[q] * raw * silu_grad(zs[q]));
+						if (out.dz) st(out.dz + at, gs[q] * raw * slope);
 					}
 				}
 				if (!lane.there)
