@@ -23,6 +23,7 @@ type scan struct {
 	x, dt, bias, alog, b, c, skip, z        *engine.Tensor
 	docs, h0                                *engine.Tensor
 	lanes, channels, segments, segment, sub int
+	ahead                                   int // positions read ahead: a part of a chunk
 }
 
 // newScan takes the inputs of the forward operator. A lane holds at most the
@@ -36,6 +37,9 @@ func newScan(a *args, most int) scan {
 		s.lanes *= 2
 	}
 	s.channels = scanThreads / s.lanes
+	for s.ahead = 1; s.ahead < 4 && s.chunk%(2*s.ahead) == 0; {
+		s.ahead *= 2
+	}
 	s.sub = max(1, min(8, scanNotes/2/(s.states/s.lanes)))
 	chunks := blocks(s.length, s.chunk)
 	s.segments = 1
@@ -57,7 +61,7 @@ func (s scan) grid() grid {
 }
 
 func (s scan) file(a *args, types ...define) file {
-	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("THREADS", scanThreads), constant("SUB", s.sub),
+	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("THREADS", scanThreads), constant("SUB", s.sub), constant("AHEAD", s.ahead),
 		typed("TX", s.x), typed("TDT", s.dt), typed("TBIAS", s.bias), typed("TALOG", s.alog), typed("TB", s.b), typed("TC", s.c),
 		typed("TSKIP", s.skip), typed("TZ", s.z)}
 	return a.file("scan", append(defines, types...)...)
@@ -67,18 +71,19 @@ func selectiveScan(a *args) {
 	s := newScan(a, stateForward)
 	y, h1, starts := a.out(0), a.out(1), a.out(2)
 	f := s.file(a, typed("TY", y), typed("TDY", nil), typed("TDX", nil), typed("TDDT", nil), typed("TDZ", nil))
-	run := func(y, h1, starts *engine.Tensor, ends, deltas, carry address) {
-		f.launch("scan_forward", s.grid(), y, h1, starts, ends, deltas, carry, s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z, s.docs, s.h0,
-			s.length, s.dim, s.chunk, s.segment)
+	carry := address(0)
+	if s.segments > 1 {
+		ends, deltas := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim)
+		carry = a.scratch(s.parts() * s.size())
+		f.launch("scan_forward_ends", s.grid(), ends, deltas, s.inputs())
+		s.carry(f, carry, ends, deltas, s.h0, false)
 	}
-	if s.segments == 1 {
-		run(y, h1, starts, 0, 0, 0)
-		return
-	}
-	ends, deltas, carry := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim), a.scratch(s.parts()*s.size())
-	run(nil, nil, nil, ends, deltas, 0)
-	s.carry(f, carry, ends, deltas, s.h0, false)
-	run(y, h1, starts, 0, 0, carry)
+	f.launch("scan_forward", s.grid(), y, h1, starts, carry, s.h0, s.inputs())
+}
+
+// inputs is StructScan of scan.cu.
+func (s scan) inputs() []byte {
+	return structure(s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z, s.docs, s.length, s.dim, s.chunk, s.segment)
 }
 
 // carry hands states, or their gradients, from segment to segment.
@@ -100,13 +105,12 @@ func selectiveScanGrad(a *args) {
 	if s.segments > 1 {
 		ends, deltas := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim)
 		carry = a.scratch(s.parts() * s.size())
-		f.launch("scan_backward_ends", g, ends, deltas, s.dt, s.bias, s.alog, s.c, s.z, s.docs, dy, s.length, s.dim, s.segment)
+		f.launch("scan_backward_ends", g, ends, deltas, dy, s.inputs())
 		s.carry(f, carry, ends, deltas, dh1, true)
 	}
-	perLane := s.states / s.lanes
-	g.shared = 4 * (blocks(s.chunk, s.sub)*perLane*scanThreads + 2*s.chunk*s.states + scanThreads/32*s.sub*2*s.states + s.chunk)
-	f.launch("scan_backward", g, structure(dx, ddt, dz, dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy,
-		s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z, s.docs, s.length, s.dim, s.chunk, s.segment)
+	notes, perLane := blocks(s.chunk, s.sub), s.states/s.lanes
+	g.shared = 4 * (notes*perLane*scanThreads + notes*s.sub*(2*s.states+1) + scanThreads/32*s.sub*2*s.states)
+	f.launch("scan_backward", g, structure(dx, ddt, dz, dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy, s.inputs())
 	a.sumParts(a.out(2), biases, s.parts(), s.dim, s.dim)
 	a.sumParts(a.out(3), alogs, s.parts(), s.size(), s.size())
 	a.sumParts(a.out(4), bs, g.x, tokens*s.states, tokens*s.states)

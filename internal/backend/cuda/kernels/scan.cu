@@ -71,124 +71,151 @@ inline float gate(float z, float &slope) {
 	return z * s;
 }
 
-inline bool starts_at(const int *docs, index_t t) { return t > 0 && docs[t] != docs[t - 1]; }
-
-#define AHEAD 4 // positions whose inputs are loaded before they are needed
 #define TILE 32 // positions whose B and C are in shared memory
 
-// y, the final state h1, and starts: the states before each chunk. With ends, it
-// is the first pass: nothing but ends[row, segment, D, N] and the sum of delta in
-// deltas[row, segment, D]. carry[row, segment, D, N] are the states to start from;
-// without it h0, or zero. y, h1, starts may be null; h1 may be h0.
-extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(TY *y, float *h1, float *starts, float *ends, float *deltas, const float *carry,
-	const TX *x, const TDT *dt, const TBIAS *bias, const TALOG *alog, const TB *b, const TC *c, const TSKIP *skip, const TZ *z,
-	const int *docs, const float *h0, index_t length, index_t dim, index_t chunk, index_t segment) {
-	__shared__ __align__(16) float bs[TILE * N], cs[TILE * N];
-	__shared__ bool reset[TILE];
-	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * segment;
-	int count = (int)min(segment, length - begin), chunks = (int)((length + chunk - 1) / chunk), every = (int)chunk, stride = (int)dim;
-	Lane lane(bias, alog, skip, dim);
-	docs += row * length + begin, b += (row * length + begin) * N, c += (row * length + begin) * N;
-	index_t at = (row * length + begin) * dim + lane.d;
-	x += at, dt += at, z += at;
-	if (y) y += at;
-	if (starts) starts += lane.of(row * chunks + begin / chunk, dim);
-	float s[NP], through = 0;
-	const float *from = carry ? carry + lane.of(part, dim) : h0 && !ends ? h0 + lane.of(row, dim) : nullptr;
-#pragma unroll
-	for (int i = 0; i < NP; i++) s[i] = from ? from[i] : 0.0f;
+// Going on from one document to the next, a state's decay gets this exponent.
+#define NEVER -1e30f
 
-	float xs[AHEAD], ts[AHEAD], zs[AHEAD];
+struct StructScan {
+	const TX *x;
+	const TDT *dt;
+	const TBIAS *bias;
+	const TALOG *alog;
+	const TB *b;
+	const TC *c;
+	const TSKIP *skip;
+	const TZ *z;
+	const int *docs;
+	index_t length, dim, chunk, segment;
+};
+
+// Outputs of a walk forward. A first pass writes ends[row, segment, D, N] and the
+// sum of delta in deltas[row, segment, D]; the other y, the final state h1, and
+// starts: the states before each chunk, each of which may be null.
+struct Walk {
+	TY *y;
+	float *h1, *starts, *ends, *deltas;
+};
+
+// walk goes along a segment from the states `from`, or from zero.
+template <bool first_pass> inline void walk(const StructScan &g, const Walk &out, const float *from) {
+	__shared__ __align__(16) float bs[TILE * N], cs[TILE * N];
+	__shared__ float open[TILE];
+	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * g.segment, origin = row * g.length + begin;
+	int count = (int)min(g.segment, g.length - begin), stride = (int)g.dim, chunk = (int)g.chunk;
+	index_t chunks = (g.length + g.chunk - 1) / g.chunk;
+	Lane lane(g.bias, g.alog, g.skip, g.dim);
+	const TX *x = g.x + origin * g.dim + lane.d;
+	const TDT *dt = g.dt + origin * g.dim + lane.d;
+	const TZ *z = g.z + origin * g.dim + lane.d;
+	TY *y = out.y ? out.y + origin * g.dim + lane.d : nullptr;
+	float *starts = out.starts ? out.starts + lane.of(row * chunks + begin / g.chunk, g.dim) : nullptr;
+	float s[NP], through = 0;
+#pragma unroll
+	for (int n = 0; n < NP; n++) s[n] = from ? from[lane.sub * NP + n] : 0.0f;
+
+	// What is read ahead stays as it is stored: a conversion would wait for it.
+	TX xs[AHEAD];
+	TDT ts[AHEAD];
+	TZ zs[AHEAD];
 	auto load = [&](int t) {
 #pragma unroll
 		for (int q = 0; q < AHEAD; q++) {
 			index_t at = (index_t)min(t + q, count - 1) * stride;
-			xs[q] = ld(x + at), ts[q] = ld(dt + at), zs[q] = ends ? 0.0f : ld(z + at);
+			xs[q] = x[at], ts[q] = dt[at];
+			if (!first_pass) zs[q] = z[at];
 		}
 	};
 	load(0);
 	int until = 0; // the next chunk starts
 	for (int tile = 0; tile < count; tile += TILE) {
 		__syncthreads();
-		int here = min(TILE, count - tile);
-		for (int i = threadIdx.x; i < here * N; i += THREADS) bs[i] = ld(b + (index_t)tile * N + i), cs[i] = ld(c + (index_t)tile * N + i);
-		for (int i = threadIdx.x; i < here; i += THREADS) reset[i] = begin + tile + i > 0 && docs[tile + i] != docs[tile + i - 1];
+		for (int i = threadIdx.x; i < TILE * N; i += THREADS) {
+			bool there = tile + i / N < count;
+			bs[i] = there ? ld(g.b + (origin + tile) * N + i) : 0.0f, cs[i] = there ? ld(g.c + (origin + tile) * N + i) : 0.0f;
+		}
+		for (int i = threadIdx.x; i < TILE; i += THREADS)
+			open[i] = tile + i < count && begin + tile + i > 0 && g.docs[origin + tile + i] != g.docs[origin + tile + i - 1] ? NEVER : 0.0f;
 		__syncthreads();
-		for (int i = 0; i < here; i += AHEAD) {
+		for (int i = 0; i < TILE && tile + i < count; i += AHEAD) {
 			float xn[AHEAD], tn[AHEAD], zn[AHEAD];
 #pragma unroll
-			for (int q = 0; q < AHEAD; q++) xn[q] = xs[q], tn[q] = ts[q], zn[q] = zs[q];
+			for (int q = 0; q < AHEAD; q++) xn[q] = ld(&xs[q]), tn[q] = ld(&ts[q]), zn[q] = first_pass ? 0.0f : ld(&zs[q]);
 			load(tile + i + AHEAD);
+			if (!first_pass && starts && until == 0) {
+				until = chunk;
+				if (lane.there)
+#pragma unroll
+					for (int n = 0; n < NP; n++) starts[n] = s[n];
+				starts += (index_t)stride * N;
+			}
+			until -= AHEAD;
 #pragma unroll
 			for (int q = 0; q < AHEAD; q++) {
-				if (i + q >= here) break;
-				if (starts && until == 0) {
-					until = every;
-					if (lane.there) {
-#pragma unroll
-						for (int n = 0; n < NP; n++) starts[n] = s[n];
-					}
-					starts += (index_t)stride * N;
-				}
-				until--;
-				float slope, delta = step(tn[q] + lane.bias, slope), u = delta * xn[q], sum = 0, bn[NP], cn[NP];
+				bool there = tile + i + q < count;
+				float slope, delta = there ? step(tn[q] + lane.bias, slope) : 0.0f, u = delta * xn[q], sum = 0, bn[NP], cn[NP];
+				float over = open[i + q];
 				states_of(bn, bs + (i + q) * N + lane.sub * NP), states_of(cn, cs + (i + q) * N + lane.sub * NP);
-				if (reset[i + q]) {
-					through = BLOCKED;
-#pragma unroll
-					for (int n = 0; n < NP; n++) s[n] = 0;
-				} else {
-					through += delta;
-				}
+				if (first_pass) through = over != 0 ? BLOCKED : through + delta;
 #pragma unroll
 				for (int n = 0; n < NP; n++) {
-					s[n] = exp2_fast(lane.a[n] * delta) * s[n] + u * bn[n];
+					s[n] = exp2_fast(lane.a[n] * delta + over) * s[n] + u * bn[n];
 					sum += s[n] * cn[n];
 				}
-				if (!y) continue;
+				if (first_pass) continue;
 				sum = over_lanes(sum) + lane.skip * xn[q];
-				if (lane.sub == 0 && lane.there) st(y + (index_t)(tile + i + q) * stride, sum * gate(zn[q], slope));
+				if (y && there && lane.sub == 0 && lane.there) st(y + (index_t)(tile + i + q) * stride, sum * gate(zn[q], slope));
 			}
 		}
 	}
 	if (!lane.there) return;
-	if (ends) {
-		if (lane.sub == 0) deltas[part * dim + lane.d] = through;
+	float *to = first_pass ? out.ends + lane.of(part, g.dim) : out.h1 && begin + count == g.length ? out.h1 + lane.of(row, g.dim) : nullptr;
+	if (first_pass && lane.sub == 0) out.deltas[part * g.dim + lane.d] = through;
 #pragma unroll
-		for (int n = 0; n < NP; n++) ends[lane.of(part, dim) + n] = s[n];
-	} else if (h1 && begin + count == length) {
-#pragma unroll
-		for (int n = 0; n < NP; n++) h1[lane.of(row, dim) + n] = s[n];
-	}
+	for (int n = 0; n < NP; n++)
+		if (to) to[n] = s[n];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) scan_forward_ends(float *ends, float *deltas, StructScan g) {
+	walk<true>(g, Walk{nullptr, nullptr, nullptr, ends, deltas}, nullptr);
+}
+
+// carry[row, segment, D, N] are the states to start from; without it h0, or zero.
+// h1 may be h0.
+extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(TY *y, float *h1, float *starts, const float *carry, const float *h0, StructScan g) {
+	index_t d = min((index_t)blockIdx.x * CHANNELS + threadIdx.x / P, g.dim - 1), row = blockIdx.z;
+	const float *from = carry ? carry + (row * gridDim.y + blockIdx.y) * g.dim * N : h0 ? h0 + row * g.dim * N : nullptr;
+	walk<false>(g, Walk{y, h1, starts, nullptr, nullptr}, from ? from + d * N : nullptr);
 }
 
 // The first pass of the gradient: ends[row, segment, D, N] = what a segment makes
 // of a zero gradient of the state after it.
-extern "C" __global__ void __launch_bounds__(THREADS) scan_backward_ends(float *ends, float *deltas, const TDT *dt, const TBIAS *bias,
-	const TALOG *alog, const TC *c, const TZ *z, const int *docs, const TDY *dy, index_t length, index_t dim, index_t segment) {
-	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * segment;
-	int count = (int)min(segment, length - begin), stride = (int)dim;
-	Lane lane(bias, alog, (const TSKIP *)nullptr, dim);
-	docs += row * length + begin, c += (row * length + begin) * N + lane.sub * NP;
-	index_t at = (row * length + begin) * dim + lane.d;
-	dt += at, dy += at, z += at;
+extern "C" __global__ void __launch_bounds__(THREADS) scan_backward_ends(float *ends, float *deltas, const TDY *dys, StructScan g) {
+	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * g.segment, origin = row * g.length + begin;
+	int count = (int)min(g.segment, g.length - begin), stride = (int)g.dim;
+	Lane lane(g.bias, g.alog, g.skip, g.dim);
+	const int *docs = g.docs + origin;
+	const TC *c = g.c + origin * N + lane.sub * NP;
+	const TDT *dt = g.dt + origin * g.dim + lane.d;
+	const TDY *dy = dys + origin * g.dim + lane.d;
+	const TZ *z = g.z + origin * g.dim + lane.d;
 	float ds[NP] = {}, through = 0;
 #pragma unroll 4
 	for (int t = count - 1; t >= 0; t--) {
 		float slope, delta = step(ld(dt + (index_t)t * stride) + lane.bias, slope);
-		float g = ld(dy + (index_t)t * stride) * gate(ld(z + (index_t)t * stride), slope);
-		bool reset = begin + t > 0 && docs[t] != docs[t - 1];
-		through = reset ? BLOCKED : through + delta;
+		float gradient = ld(dy + (index_t)t * stride) * gate(ld(z + (index_t)t * stride), slope);
+		float over = begin + t > 0 && docs[t] != docs[t - 1] ? NEVER : 0.0f;
+		through = over != 0 ? BLOCKED : through + delta;
 #pragma unroll
 		for (int n = 0; n < NP; n++) {
-			float h = ds[n] + g * ld(c + (index_t)t * N + n);
-			ds[n] = reset ? 0.0f : h * exp2_fast(lane.a[n] * delta);
+			float h = ds[n] + gradient * ld(c + (index_t)t * N + n);
+			ds[n] = h * exp2_fast(lane.a[n] * delta + over);
 		}
 	}
 	if (!lane.there) return;
-	if (lane.sub == 0) deltas[part * dim + lane.d] = through;
+	if (lane.sub == 0) deltas[part * g.dim + lane.d] = through;
 #pragma unroll
-	for (int n = 0; n < NP; n++) ends[lane.of(part, dim) + n] = ds[n];
+	for (int n = 0; n < NP; n++) ends[lane.of(part, g.dim) + n] = ds[n];
 }
 
 // carry[row, segment] = the state before a segment, or, backward, the gradient of
@@ -221,28 +248,26 @@ struct StructGrads {
 #define VALUES (2 * NP)
 
 // over_channels sums v over the channels of a warp, for each of the P lanes, and
-// stores the sums: instead of summing each value in every lane, lanes exchange
-// halves of what they hold.
-inline void over_channels(float (&v)[VALUES], float *to) {
-	int lane = threadIdx.x & 31, count = VALUES, base = 0;
+// stores the sums. Instead of summing each value in every lane, lanes exchange
+// halves of the `count` values that they hold; what a lane holds starts at base.
+template <int count, int offset> inline void over_channels(float (&v)[VALUES], int base, float *to) {
+	int lane = threadIdx.x & 31;
+	if constexpr (offset < P) {
 #pragma unroll
-	for (int o = 16; o >= P; o >>= 1) {
-		if (count % 2 == 0) {
-			count /= 2;
-			bool upper = lane & o;
+		for (int j = 0; j < count; j++) to[(lane % P) * VALUES + base + j] = v[j];
+	} else if constexpr (count % 2 == 0) {
+		bool upper = lane & offset;
 #pragma unroll
-			for (int j = 0; j < count; j++) {
-				float send = upper ? v[j] : v[j + count], keep = upper ? v[j + count] : v[j];
-				v[j] = keep + __shfl_xor_sync(ALL_LANES, send, o);
-			}
-			base += upper ? count : 0;
-		} else {
-#pragma unroll
-			for (int j = 0; j < count; j++) v[j] += __shfl_xor_sync(ALL_LANES, v[j], o);
+		for (int j = 0; j < count / 2; j++) {
+			float send = upper ? v[j] : v[j + count / 2], keep = upper ? v[j + count / 2] : v[j];
+			v[j] = keep + __shfl_xor_sync(ALL_LANES, send, offset);
 		}
-	}
+		over_channels<count / 2, offset / 2>(v, base + (upper ? count / 2 : 0), to);
+	} else {
 #pragma unroll
-	for (int j = 0; j < count; j++) to[(lane % P) * VALUES + base + j] = v[j];
+		for (int j = 0; j < count; j++) v[j] += __shfl_xor_sync(ALL_LANES, v[j], offset);
+		over_channels<count, offset / 2>(v, base, to);
+	}
 }
 
 // The gradient walks a segment from its end, chunk by chunk. In a chunk it first
@@ -253,112 +278,124 @@ inline void over_channels(float (&v)[VALUES], float *to) {
 // dcarry[row, segment, D, N] is the gradient of the state after each segment;
 // without it dh1, or zero.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) scan_backward(StructGrads out, const float *dcarry, const float *dh1, const float *starts,
-	const TDY *dy, const TX *x, const TDT *dt, const TBIAS *bias, const TALOG *alog, const TB *b, const TC *c, const TSKIP *skip, const TZ *z,
-	const int *docs, index_t length, index_t dim, index_t chunk, index_t segment) {
-	extern __shared__ float shared[];
-	int notes = (int)((chunk + SUB - 1) / SUB);
-	float *noted = shared;								// [notes, NP, THREADS]
-	float *bs = noted + notes * NP * THREADS;			// [chunk, N]
-	float *cs = bs + chunk * N;							// [chunk, N]
-	float *sums = cs + chunk * N;						// [WARPS, SUB, P, VALUES]
-	int *reset = (int *)(sums + WARPS * SUB * P * VALUES); // [chunk]
-	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * segment, last = min(first + segment, length);
-	index_t chunks = (length + chunk - 1) / chunk, tokens = gridDim.z * length;
-	int stride = (int)dim;
-	Lane lane(bias, alog, skip, dim);
-	docs += row * length;
+	const TDY *dy, StructScan g) {
+	extern __shared__ __align__(16) float shared[];
+	int chunk = (int)g.chunk, notes = (chunk + SUB - 1) / SUB, padded = notes * SUB, stride = (int)g.dim;
+	float *noted = shared;						 // [notes, NP, THREADS]
+	float *bs = noted + notes * NP * THREADS;	 // [padded, N]
+	float *cs = bs + padded * N;				 // [padded, N]
+	float *sums = cs + padded * N;				 // [WARPS, SUB, P, VALUES]
+	float *open = sums + WARPS * SUB * P * VALUES; // [padded]
+	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * g.segment, last = min(first + g.segment, g.length);
+	index_t chunks = (g.length + g.chunk - 1) / g.chunk, tokens = gridDim.z * g.length;
+	Lane lane(g.bias, g.alog, g.skip, g.dim);
 	bool writes = lane.sub == 0 && lane.there;
 	float ds[NP], dalog[NP] = {}, dbias = 0, dskip = 0;
-	const float *from = dcarry ? dcarry + lane.of(part, dim) : dh1 ? dh1 + lane.of(row, dim) : nullptr;
+	const float *from = dcarry ? dcarry + lane.of(part, g.dim) : dh1 ? dh1 + lane.of(row, g.dim) : nullptr;
 #pragma unroll
 	for (int n = 0; n < NP; n++) ds[n] = from ? from[n] : 0.0f;
 
 	for (index_t k = (last - 1) / chunk; k * chunk >= first; k--) {
-		index_t base = k * chunk, at0 = row * length + base, origin = at0 * dim + lane.d; // of the chunk
-		int count = (int)min(chunk, last - base);
+		index_t base = k * chunk, at0 = row * g.length + base, origin = at0 * g.dim + lane.d; // of the chunk
+		int count = (int)min((index_t)chunk, last - base);
 		__syncthreads();
-		for (int i = threadIdx.x; i < count * N; i += THREADS) bs[i] = ld(b + at0 * N + i), cs[i] = ld(c + at0 * N + i);
-		for (int i = threadIdx.x; i < count; i += THREADS) reset[i] = starts_at(docs, base + i);
+		for (int i = threadIdx.x; i < padded * N; i += THREADS) {
+			bs[i] = i < count * N ? ld(g.b + at0 * N + i) : 0.0f, cs[i] = i < count * N ? ld(g.c + at0 * N + i) : 0.0f;
+		}
+		for (int i = threadIdx.x; i < padded; i += THREADS)
+			open[i] = i < count && base + i > 0 && g.docs[at0 + i] != g.docs[at0 + i - 1] ? NEVER : 0.0f;
 		__syncthreads();
 		const float *lane_bs = bs + lane.sub * NP, *lane_cs = cs + lane.sub * NP;
 		float s[NP];
 #pragma unroll
-		for (int n = 0; n < NP; n++) s[n] = starts[lane.of(row * chunks + k, dim) + n];
+		for (int n = 0; n < NP; n++) s[n] = starts[lane.of(row * chunks + k, g.dim) + n];
+#pragma unroll 1
 		for (int j = 0; j * SUB < count; j++) {
+			TX xs[SUB];
+			TDT ts[SUB];
+#pragma unroll
+			for (int q = 0; q < SUB; q++) {
+				index_t at = origin + (index_t)min(j * SUB + q, count - 1) * stride;
+				xs[q] = g.x[at], ts[q] = g.dt[at];
+			}
 #pragma unroll
 			for (int n = 0; n < NP; n++) noted[(j * NP + n) * THREADS + threadIdx.x] = s[n];
 			if ((j + 1) * SUB >= count) break;
-			float xs[SUB], pre[SUB];
-#pragma unroll
-			for (int q = 0; q < SUB; q++) {
-				index_t at = origin + (index_t)(j * SUB + q) * stride;
-				xs[q] = ld(x + at), pre[q] = ld(dt + at) + lane.bias;
-			}
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
 				int t = j * SUB + q;
-				float slope, delta = step(pre[q], slope), u = delta * xs[q], keep = reset[t] ? 0.0f : 1.0f, bn[NP];
+				float slope, delta = step(ld(&ts[q]) + lane.bias, slope), u = delta * ld(&xs[q]), over = open[t], bn[NP];
 				states_of(bn, lane_bs + t * N);
 #pragma unroll
-				for (int n = 0; n < NP; n++) s[n] = exp2_fast(lane.a[n] * delta) * (keep * s[n]) + u * bn[n];
+				for (int n = 0; n < NP; n++) s[n] = exp2_fast(lane.a[n] * delta + over) * s[n] + u * bn[n];
 			}
 		}
+		TX xr[SUB];
+		TDT tr[SUB];
+		TZ zr[SUB];
+		TDY gr[SUB];
+		auto load = [&](int j) {
+#pragma unroll
+			for (int q = 0; q < SUB; q++) {
+				index_t at = origin + (index_t)min(max(j, 0) * SUB + q, count - 1) * stride;
+				xr[q] = g.x[at], tr[q] = g.dt[at], zr[q] = g.z[at], gr[q] = dy[at];
+			}
+		};
+		load((count - 1) / SUB);
+#pragma unroll 1
 		for (int j = (count - 1) / SUB; j >= 0; j--) {
 			float before[SUB][NP], xs[SUB], deltas[SUB], slopes[SUB], zs[SUB], gs[SUB];
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
-				index_t at = origin + (index_t)min(j * SUB + q, count - 1) * stride;
-				xs[q] = ld(x + at), deltas[q] = ld(dt + at), zs[q] = ld(z + at), gs[q] = ld(dy + at);
+				bool there = j * SUB + q < count;
+				float slope, delta = step(ld(&tr[q]) + lane.bias, slope);
+				deltas[q] = there ? delta : 0.0f, slopes[q] = there ? slope : 0.0f;
+				xs[q] = ld(&xr[q]), zs[q] = ld(&zr[q]), gs[q] = there ? ld(&gr[q]) : 0.0f;
 			}
+			load(j - 1);
 #pragma unroll
 			for (int n = 0; n < NP; n++) s[n] = noted[(j * NP + n) * THREADS + threadIdx.x];
 #pragma unroll
 			for (int q = 0; q < SUB; q++) {
-				int t = min(j * SUB + q, count - 1);
-				deltas[q] = step(deltas[q] + lane.bias, slopes[q]);
-				float u = deltas[q] * xs[q], keep = reset[t] ? 0.0f : 1.0f, bn[NP];
+				int t = j * SUB + q;
+				float u = deltas[q] * xs[q], over = open[t], bn[NP];
 				states_of(bn, lane_bs + t * N);
 #pragma unroll
 				for (int n = 0; n < NP; n++) {
-					before[q][n] = keep * s[n];
-					if (q + 1 < SUB) s[n] = exp2_fast(lane.a[n] * deltas[q]) * before[q][n] + u * bn[n];
+					before[q][n] = s[n];
+					if (q + 1 < SUB) s[n] = exp2_fast(lane.a[n] * deltas[q] + over) * s[n] + u * bn[n];
 				}
 			}
 			__syncthreads(); // sums has been read
 #pragma unroll
 			for (int q = SUB - 1; q >= 0; q--) {
 				int t = j * SUB + q;
-				float v[VALUES] = {}; // for B, then for C
-				if (t < count) {
-					float slope, opened = gate(zs[q], slope), delta = deltas[q], u = delta * xs[q], g = gs[q] * opened;
-					float keep = reset[t] ? 0.0f : 1.0f, raw = 0, hb = 0, ha = 0, bn[NP], cn[NP];
-					states_of(bn, lane_bs + t * N), states_of(cn, lane_cs + t * N);
+				float v[VALUES], bn[NP], cn[NP]; // v: for B, then for C
+				float slope, opened = gate(zs[q], slope), delta = deltas[q], u = delta * xs[q], over = open[t], gradient = gs[q] * opened;
+				float raw = 0, hb = 0, ha = 0;
+				states_of(bn, lane_bs + t * N), states_of(cn, lane_cs + t * N);
 #pragma unroll
-					for (int n = 0; n < NP; n++) {
-						float decay = exp2_fast(lane.a[n] * delta), was = decay * before[q][n];
-						float state = was + u * bn[n], h = ds[n] + g * cn[n], into = h * was;
-						raw += state * cn[n];
-						hb += h * bn[n];
-						ha += into * lane.a[n];
-						dalog[n] += into * delta;
-						v[n] = h * u, v[NP + n] = g * state;
-						ds[n] = h * decay * keep;
-					}
-					raw = over_lanes(raw) + lane.skip * xs[q], hb = over_lanes(hb), ha = over_lanes(ha);
-					float dpre = (xs[q] * hb + ha * (1.0f / LOG2E)) * slopes[q];
-					dbias += dpre;
-					dskip += g * xs[q];
-					if (writes) {
-						index_t at = origin + (index_t)t * stride;
-						if (out.dx) st(out.dx + at, g * lane.skip + delta * hb);
-						if (out.ddt) st(out.ddt + at, dpre);
-						if (out.dz) st(out.dz + at, gs[q] * raw * slope);
-					}
+				for (int n = 0; n < NP; n++) {
+					float decay = exp2_fast(lane.a[n] * delta + over), was = decay * before[q][n];
+					float state = was + u * bn[n], h = ds[n] + gradient * cn[n], into = h * was;
+					raw += state * cn[n];
+					hb += h * bn[n];
+					ha += into * lane.a[n];
+					dalog[n] += into * delta;
+					v[n] = lane.there ? h * u : 0.0f, v[NP + n] = lane.there ? gradient * state : 0.0f;
+					ds[n] = h * decay;
 				}
-				if (!lane.there)
-#pragma unroll
-					for (int i = 0; i < VALUES; i++) v[i] = 0;
-				over_channels(v, sums + ((threadIdx.x >> 5) * SUB + q) * P * VALUES);
+				raw = over_lanes(raw) + lane.skip * xs[q], hb = over_lanes(hb), ha = over_lanes(ha);
+				float dpre = (xs[q] * hb + ha * (1.0f / LOG2E)) * slopes[q];
+				dbias += dpre;
+				dskip += gradient * xs[q];
+				if (writes && t < count) {
+					index_t at = origin + (index_t)t * stride;
+					if (out.dx) st(out.dx + at, gradient * lane.skip + delta * hb);
+					if (out.ddt) st(out.ddt + at, dpre);
+					if (out.dz) st(out.dz + at, gs[q] * raw * slope);
+				}
+				over_channels<VALUES, 16>(v, 0, sums + ((threadIdx.x >> 5) * SUB + q) * P * VALUES);
 			}
 			__syncthreads();
 			for (int i = threadIdx.x; i < SUB * P * VALUES; i += THREADS) {
@@ -373,10 +410,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) scan_backward(StructGra
 		}
 	}
 	if (!lane.there) return;
-	if (lane.sub == 0) out.dbias[part * dim + lane.d] = dbias, out.dskip[part * dim + lane.d] = dskip;
+	if (lane.sub == 0) out.dbias[part * g.dim + lane.d] = dbias, out.dskip[part * g.dim + lane.d] = dskip;
 #pragma unroll
 	for (int n = 0; n < NP; n++) {
-		out.dalog[lane.of(part, dim) + n] = dalog[n] * lane.a[n] * (1.0f / LOG2E);
-		if (out.dh0 && first == 0) out.dh0[lane.of(row, dim) + n] = ds[n];
+		out.dalog[lane.of(part, g.dim) + n] = dalog[n] * lane.a[n] * (1.0f / LOG2E);
+		if (out.dh0 && first == 0) out.dh0[lane.of(row, g.dim) + n] = ds[n];
 	}
 }
