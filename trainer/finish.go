@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"jambalaya/data/source"
 	"jambalaya/trainer/report"
@@ -97,6 +98,13 @@ func plural(n int64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// indent prepares text of a model for a terminal, which it is not to control.
 func indent(text string) string {
-	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ") + "\n"
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.TrimRight(text, "\n"))
+	return "    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n"
 }

@@ -160,8 +160,8 @@ func (l *learner) result(targets int) StepResult {
 // memory says in a line what a step needs.
 func (l *learner) memory() string {
 	u := l.plan.Usage()
-	return fmt.Sprintf("activations %s planned (%s live at the peak, %s without reuse), weights and optimiser %s",
-		human.Bytes(u.Arena), human.Bytes(u.PeakLive), human.Bytes(u.Sum), human.Bytes(4*l.weights.Value.Bytes()))
+	return fmt.Sprintf("%s of activations planned (%s without reuse), %s of weights and optimiser",
+		human.Bytes(u.Arena), human.Bytes(u.Sum), human.Bytes(4*l.weights.Value.Bytes()))
 }
 
 func (l *learner) close() {

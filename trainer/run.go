@@ -46,6 +46,9 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	}
 	defer dir.close()
 	r := &run{cfg: cfg, opt: opt, dir: dir}
+	if dir.old != "" {
+		r.printf("the earlier run is now in %s", dir.old)
+	}
 	recorded, resumed, err := dir.recorded()
 	if err != nil {
 		return err
@@ -236,6 +239,9 @@ func (r *run) resume(c *checkpoint.Checkpoint) error {
 	}
 	r.done, r.tokens, r.learner.state = c.State.Step, saved.Tokens, saved.Optim
 	r.printf("resumed from step %d of %d", r.done, r.cfg.Trainer.Steps)
+	if r.done >= int64(r.cfg.Trainer.Steps) {
+		r.printf("the run is complete; --fresh starts it again")
+	}
 	return nil
 }
 

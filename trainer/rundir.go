@@ -31,23 +31,29 @@ var ErrBusy = errors.New("another process trains in this directory")
 type runDir struct {
 	path string
 	lock *os.File
+	old  string // where an earlier run was moved, if one was
 }
 
-// openRunDir makes and locks the directory. fresh moves what an earlier run left
+// openRunDir makes and locks the directory. anew moves what an earlier run left
 // there aside.
-func openRunDir(path string, fresh bool) (*runDir, error) {
+func openRunDir(path string, anew bool) (*runDir, error) {
 	d, err := lockRunDir(path)
-	if err != nil || !fresh {
+	if err != nil || !anew {
 		return d, err
 	}
 	if _, err := os.Stat(d.file(configFile)); errors.Is(err, fs.ErrNotExist) {
 		return d, nil
 	}
 	defer d.close() // only now: the run may be in progress
-	if err := moveAside(path); err != nil {
+	old, err := moveAside(path)
+	if err != nil {
 		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
 	}
-	return lockRunDir(path)
+	fresh, err := lockRunDir(path)
+	if err == nil {
+		fresh.old = old
+	}
+	return fresh, err
 }
 
 func lockRunDir(path string) (*runDir, error) {
@@ -65,12 +71,12 @@ func lockRunDir(path string) (*runDir, error) {
 	return &runDir{path: path, lock: f}, nil
 }
 
-// moveAside renames a run's directory to the first free NAME.old-N.
-func moveAside(path string) error {
+// moveAside renames a run's directory to the first free NAME.old-N, which it returns.
+func moveAside(path string) (old string, err error) {
 	for n := 1; ; n++ {
-		old := fmt.Sprintf("%s.old-%d", filepath.Clean(path), n)
+		old = fmt.Sprintf("%s.old-%d", filepath.Clean(path), n)
 		if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
-			return os.Rename(path, old)
+			return old, os.Rename(path, old)
 		}
 	}
 }

@@ -31,6 +31,7 @@ func (r *run) train(ctx context.Context) error {
 	}
 	r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
 	defer r.show.Close()
+	defer context.AfterFunc(ctx, func() { r.show.Logf("stopping after this step; once more stops at once") })()
 	for r.done < steps {
 		if err := r.oneStep(ctx, steps); err != nil {
 			return r.stopped(ctx, err)

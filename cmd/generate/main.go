@@ -62,8 +62,8 @@ func command() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&run, "run", "runs/nano", "directory of the run")
-	fs.StringVar(&req.Prompt, "prompt", "", "text to continue; none begins a new text")
+	fs.StringVar(&run, "run", "runs/nano", "`directory` of the run")
+	fs.StringVar(&req.Prompt, "prompt", "", "`text` to continue; none begins a new text")
 	fs.IntVar(&req.MaxNewTokens, "max-new-tokens", 200, "most tokens to generate; the text may end before")
 	fs.Float64Var(&req.Sampling.Temperature, "temperature", 0.8, "0: always the most likely token")
 	fs.IntVar(&req.Sampling.TopK, "top-k", 0, "draw from the k most likely tokens; 0: all")

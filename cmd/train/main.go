@@ -59,9 +59,9 @@ func command() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.config, "config", "nano", "preset or YAML file")
-	fs.StringArrayVar(&f.set, "set", nil, "change a value: --set trainer.steps=500 (repeatable)")
-	fs.StringVar(&f.out, "out", "", "directory of the run (default runs/NAME of the configuration)")
+	fs.StringVar(&f.config, "config", "nano", "preset or YAML `file`")
+	fs.StringArrayVar(&f.set, "set", nil, "change a value, as in `key=value`; may be repeated")
+	fs.StringVar(&f.out, "out", "", "`directory` of the run (default runs/NAME of the configuration)")
 	fs.StringVar(&f.device, "device", "", "auto, cpu or cuda")
 	fs.IntVar(&f.threads, "threads", 0, "CPU threads (default one a core)")
 	fs.BoolVar(&f.fresh, "fresh", false, "move an earlier run in the directory aside and start again")

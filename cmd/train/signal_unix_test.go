@@ -132,7 +132,7 @@ func TestFresh(t *testing.T) {
 	dir := newWorkspace(t)
 	before := contents(t, filepath.Join(dir, "run"))
 	p := train(t, dir, ofTiny("--fresh", "--set", "trainer.seed=2")...)
-	checkProcess(t, p, 0, nil, []string{"start: validation", "6 steps, 384 tokens"})
+	checkProcess(t, p, 0, nil, []string{"the earlier run is now in run.old-1", "start: validation", "6 steps, 384 tokens"})
 	for name, text := range contents(t, filepath.Join(dir, "run.old-1")) {
 		if before[name] != text {
 			t.Errorf("%s was changed", name)
