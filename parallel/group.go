@@ -58,7 +58,7 @@ type GroupOptions struct {
 
 // depth is how many chunks a rank sends ahead of those it has received. It covers
 // the time that a message is under way.
-const depth = 4
+const depth = 8
 
 // communicator runs collectives as messages over a channel.
 type communicator struct {
@@ -76,7 +76,7 @@ type communicator struct {
 // world. A rank is in one group of a name.
 func NewGroup(t Transport, name string, ranks []int, options GroupOptions) (Group, error) {
 	if options.ChunkBytes == 0 {
-		options.ChunkBytes = 512 << 10
+		options.ChunkBytes = 256 << 10
 	}
 	if options.Timeout == 0 {
 		options.Timeout = 5 * time.Minute

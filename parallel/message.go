@@ -79,12 +79,12 @@ func (m Message) Encode(b []byte) {
 	le.PutUint32(b[36:], m.Chunk)
 	le.PutUint64(b[40:], m.Total)
 	le.PutUint32(b[48:], uint32(len(payload)))
-	le.PutUint32(b[52:], crc32.Checksum(payload, castagnoli))
+	le.PutUint32(b[52:], Checksum(0, payload))
 	le.PutUint32(b[56:], 0)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
-// DecodeHeader reads what Encode wrote, and returns the size and checksum that the
+// DecodeHeader reads what Encode wrote, and returns the size and Checksum that the
 // payload must have. Nothing is trusted before the header's own checksum holds.
 func DecodeHeader(b []byte) (h Header, size int, sum uint32, err error) {
 	le := binary.LittleEndian
@@ -110,13 +110,5 @@ func DecodeHeader(b []byte) (h Header, size int, sum uint32, err error) {
 	return h, int(le.Uint32(b[48:])), le.Uint32(b[52:]), nil
 }
 
-// CheckPayload compares a payload with what its header said.
-func CheckPayload(payload []byte, size int, sum uint32) error {
-	if len(payload) != size {
-		return fmt.Errorf("%w: %d bytes of %d", ErrCorrupt, len(payload), size)
-	}
-	if crc32.Checksum(payload, castagnoli) != sum {
-		return fmt.Errorf("%w: checksum of the payload", ErrCorrupt)
-	}
-	return nil
-}
+// Checksum continues the checksum of a payload, which starts as 0.
+func Checksum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }

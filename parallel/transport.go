@@ -5,7 +5,7 @@ import "context"
 // MinWindow is how many messages a Channel holds, at least, between two ranks
 // before Send blocks. The collectives send less than that ahead of what they have
 // received, which is why no two ranks wait for each other for ever.
-const MinWindow = 8
+const MinWindow = 16
 
 // Transport carries messages between the ranks of one generation of one run.
 type Transport interface {

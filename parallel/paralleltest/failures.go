@@ -195,19 +195,21 @@ func (s *suite) stale(t *testing.T) {
 		t.Cleanup(func() { transport.Close() })
 		return group(t, transport, "all", patience)
 	}
-	stale := make(chan struct{})
+	met, stale := make(chan struct{}), make(chan struct{})
 	each(t, 2, func(ctx context.Context, rank int) {
 		old := join(ctx, 1, rank)
 		if err := old.Barrier(ctx, op); err != nil {
 			t.Errorf("generation 1, rank %d: %v", rank, err)
 		}
 		if rank == 0 {
+			close(met)
 			if err := old.AllReduce(ctx, op, make([]float32, 500)); !errors.Is(err, parallel.ErrGeneration) {
 				t.Errorf("a stale rank got %v, want %v", err, parallel.ErrGeneration)
 			}
 			close(stale)
 			old = join(ctx, 2, rank)
 		} else {
+			<-met
 			renewed := join(ctx, 2, rank)
 			<-stale
 			if err := old.Barrier(ctx, op); !errors.Is(err, parallel.ErrGeneration) {

@@ -64,18 +64,25 @@ func decode(data mem.BufferSlice) (m parallel.Message, err error) {
 		return m, fmt.Errorf("%w: payload of %d bytes, not %d", parallel.ErrCorrupt, r.Remaining(), size)
 	}
 	m.Header = h
-	if size == 0 {
-		return m, parallel.CheckPayload(nil, size, sum)
+	if size > 0 {
+		m.Payload = parallel.NewBuffer(size)
 	}
-	m.Payload = parallel.NewBuffer(size)
-	if _, err = io.ReadFull(r, m.Payload.Data); err == nil {
-		err = parallel.CheckPayload(m.Payload.Data, size, sum)
+	// Piece by piece, while a piece is in the processor's cache.
+	got := uint32(0)
+	for rest := m.Bytes(); len(rest) > 0; {
+		n, err := r.Read(rest[:min(len(rest), 16<<10)])
+		if err != nil {
+			return m, fmt.Errorf("%w: %v", parallel.ErrCorrupt, err)
+		}
+		got = parallel.Checksum(got, rest[:n])
+		rest = rest[n:]
 	}
-	if err != nil {
+	if got != sum {
 		m.Payload.Free()
 		m.Payload = nil
+		return m, fmt.Errorf("%w: checksum of the payload", parallel.ErrCorrupt)
 	}
-	return m, err
+	return m, nil
 }
 
 // release gives a payload back when gRPC has written it.

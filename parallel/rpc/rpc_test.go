@@ -2,6 +2,8 @@ package rpc_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -11,7 +13,16 @@ import (
 	"jambalaya/parallel/rpc"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(peerVariable); address != "" {
+		if err := serve(address); err != nil {
+			fmt.Fprintln(os.Stderr, "second process:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is a node for each rank.
 type world struct {
