@@ -55,10 +55,38 @@ func (h heads) starts(a *args, docs *engine.Tensor) address {
 	return starts
 }
 
+// tensorCores says whether the kernels of attention_bf16.cu can do it: everything
+// in bf16, in lines of whole pieces of 16 bytes.
+func (h heads) tensorCores(ts ...*engine.Tensor) bool {
+	for _, t := range ts {
+		if t != nil && (t.DType != engine.BFloat16 || t.Off%16 != 0) {
+			return false
+		}
+	}
+	return h.dim%16 == 0 && h.dim <= 128
+}
+
+// Lines of a block's own tile, and of a tile of the other side in the gradients, in
+// attention_bf16.cu.
+const (
+	coreRows = 64
+	coreTile = 32
+)
+
+// coreGrid is grid for attention_bf16.cu: lines of heads and floats in shared memory.
+func (h heads) coreGrid(n, lines, floats int) grid {
+	return grid{x: blocks(h.length, coreRows), y: n, z: h.batch, threads: 128, shared: 2*lines*(h.dim+8) + 4*floats}
+}
+
 func attention(a *args) {
 	h := newHeads(a)
 	qkv, out := a.In[0], a.out(0)
 	starts := h.starts(a, a.In[1])
+	if h.tensorCores(qkv, out) {
+		a.file("attention_bf16", constant("D", h.dim)).
+			launch("attention", h.coreGrid(h.heads, 4*coreRows, 0), out, a.out(1), qkv, starts, h.params())
+		return
+	}
 	h.file(a, qkv, out, nil, nil).launch("attention", h.grid(h.heads, 3, 1), out, a.out(1), qkv, starts, h.params())
 }
 
@@ -66,10 +94,18 @@ func attentionGrad(a *args) {
 	h := newHeads(a)
 	qkv, out, lse, dout, dqkv := a.In[0], a.In[2], a.In[3], a.In[4], a.out(0)
 	starts, dots := h.starts(a, a.In[1]), a.scratch(h.batch*h.heads*h.length)
-	f := h.file(a, qkv, out, dout, dqkv)
-	f.launch("attention_dots", warpRows(h.batch*h.length*h.heads), dots, out, dout, h.batch, h.params())
-	f.launch("attention_grad_q", h.grid(h.heads, 4, 1), dqkv, qkv, dout, lse, dots, starts, h.params())
-	f.launch("attention_grad_kv", h.grid(h.kv, 4, 2), dqkv, qkv, dout, lse, dots, starts, h.params())
+	a.file("attention_dots", constant("D", h.dim), typed("OUT", out), typed("DOUT", dout)).
+		launch("attention_dots", warpRows(h.batch*h.length*h.heads), dots, out, dout, h.batch, h.length, h.heads)
+	f, g, gkv := file{}, grid{}, grid{}
+	if h.tensorCores(qkv, dout, dqkv) {
+		f = a.file("attention_bf16", constant("D", h.dim))
+		g, gkv = h.coreGrid(h.heads, 2*coreRows+4*coreTile, 0), h.coreGrid(h.kv, 2*coreRows+4*coreTile, 6*coreTile)
+	} else {
+		f = h.file(a, qkv, out, dout, dqkv)
+		g, gkv = h.grid(h.heads, 4, 1), h.grid(h.kv, 4, 2)
+	}
+	f.launch("attention_grad_q", g, dqkv, qkv, dout, lse, dots, starts, h.params())
+	f.launch("attention_grad_kv", gkv, dqkv, qkv, dout, lse, dots, starts, h.params())
 }
 
 func attentionCached(a *args) {

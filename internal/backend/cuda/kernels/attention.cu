@@ -125,17 +125,6 @@ extern "C" __global__ void __launch_bounds__(256) attention(OUT *out, float *lse
 	}
 }
 
-// dots_out[B, heads, L] = out . dout, a warp each.
-extern "C" __global__ void attention_dots(float *dots_out, const OUT *out, const DOUT *dout, index_t batch, StructHeads g) {
-	index_t i = (index_t)blockIdx.x * blockDim.y + threadIdx.y; // of [B, L, heads]
-	if (i >= batch * g.length * g.heads) return;
-	float sum = 0;
-	for (int c = threadIdx.x; c < D; c += 32) sum += ld(out + i * D + c) * ld(dout + i * D + c);
-	sum = warp_sum(sum);
-	index_t head = i % g.heads, t = i / g.heads % g.length, b = i / g.heads / g.length;
-	if (threadIdx.x == 0) dots_out[(b * g.heads + head) * g.length + t] = sum;
-}
-
 // scores gives the probabilities p and, from the products dp of dout and values,
 // the gradients of the scores ds, both for the tile at (q0, k0), in shared memory.
 inline void scores(float *ps, float *dss, const float *q, const float *k, const float *dout, const float *v, const float *lse, const float *dots_out,
