@@ -2,6 +2,8 @@ package paralleltest
 
 import (
 	"context"
+	"errors"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -21,10 +23,20 @@ const run = 0xfeed
 // patience is what a test allows for anything that must not hang.
 const patience = 20 * time.Second
 
-// suite is a transport under test.
+// suite is a transport under test, or a kind of group over one.
 type suite struct {
 	maxSize  int
 	newWorld func(t *testing.T, size int) World
+	newGroup NewGroup
+	compare  func(got, want []float32) error // sums
+}
+
+// NewGroup makes a rank's hold on the group of some ranks.
+type NewGroup func(ctx context.Context, t parallel.Transport, name string, ranks []int, options parallel.GroupOptions) (parallel.Group, error)
+
+// overTransport makes the groups of package parallel itself.
+func overTransport(_ context.Context, t parallel.Transport, name string, ranks []int, options parallel.GroupOptions) (parallel.Group, error) {
+	return parallel.NewGroup(t, name, ranks, options)
 }
 
 // sizes are those of the worlds that values are compared in.
@@ -42,32 +54,49 @@ func (s *suite) sizes() []int {
 // Run tests a transport with worlds of 1 to 4 and maxSize ranks; maxSize is at
 // least 3.
 func Run(t *testing.T, maxSize int, newWorld func(t *testing.T, size int) World) {
-	s := &suite{maxSize, newWorld}
-	for _, c := range []struct {
-		name string
-		test func(*testing.T)
-	}{
+	s := &suite{maxSize, newWorld, overTransport, same}
+	for _, c := range append(s.values(),
+		testCase{"Groups", s.groups},
+		testCase{"Arguments", s.arguments},
+		testCase{"Mismatch", s.mismatch},
+		testCase{"Cancel", s.cancel},
+		testCase{"Deadline", s.deadline},
+		testCase{"Timeout", s.timeout},
+		testCase{"Abort", s.abort},
+		testCase{"Leave", s.leave},
+		testCase{"Stale", s.stale},
+		testCase{"StaleMessage", s.staleMessage},
+	) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t)
+		})
+	}
+}
+
+// RunValues tests what groups of another make compute, in worlds of 1 to maxSize
+// ranks, one test at a time. Their sums may be in another order.
+func RunValues(t *testing.T, maxSize int, newWorld func(t *testing.T, size int) World, newGroup NewGroup) {
+	s := &suite{maxSize, newWorld, newGroup, near}
+	for _, c := range s.values() {
+		t.Run(c.name, c.test)
+	}
+}
+
+type testCase struct {
+	name string
+	test func(*testing.T)
+}
+
+// values are the tests of what operations compute.
+func (s *suite) values() []testCase {
+	return []testCase{
 		{"AllReduce", s.allReduce},
 		{"ReduceScatterAllGather", s.reduceScatter},
 		{"AllToAll", s.allToAll},
 		{"AllToAllRandom", s.allToAllRandom},
 		{"Broadcast", s.broadcast},
 		{"Barrier", s.barrier},
-		{"Groups", s.groups},
-		{"Arguments", s.arguments},
-		{"Mismatch", s.mismatch},
-		{"Cancel", s.cancel},
-		{"Deadline", s.deadline},
-		{"Timeout", s.timeout},
-		{"Abort", s.abort},
-		{"Leave", s.leave},
-		{"Stale", s.stale},
-		{"StaleMessage", s.staleMessage},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			c.test(t)
-		})
 	}
 }
 
@@ -116,15 +145,20 @@ const chunk = 64
 // group returns the hold of one rank on the group of all.
 func group(t *testing.T, transport parallel.Transport, name string, timeout time.Duration) parallel.Group {
 	t.Helper()
-	ranks := make([]int, transport.Size())
-	for i := range ranks {
-		ranks[i] = i
-	}
-	g, err := parallel.NewGroup(transport, name, ranks, parallel.GroupOptions{ChunkBytes: chunk, Timeout: timeout})
+	g, err := parallel.NewGroup(transport, name, everyone(transport), parallel.GroupOptions{ChunkBytes: chunk, Timeout: timeout})
 	if err != nil {
 		t.Error(err)
 	}
 	return g
+}
+
+// everyone lists the ranks of a world.
+func everyone(transport parallel.Transport) []int {
+	ranks := make([]int, transport.Size())
+	for i := range ranks {
+		ranks[i] = i
+	}
+	return ranks
 }
 
 // collective runs f on the group of all ranks of a new world.
@@ -132,7 +166,14 @@ func (s *suite) collective(t *testing.T, size int, f func(ctx context.Context, g
 	t.Helper()
 	transports := s.join(t, size)
 	each(t, size, func(ctx context.Context, rank int) {
-		if err := f(ctx, group(t, transports[rank], "all", patience)); err != nil {
+		g, err := s.newGroup(ctx, transports[rank], "all", everyone(transports[rank]), parallel.GroupOptions{ChunkBytes: chunk, Timeout: patience})
+		if err == nil {
+			err = f(ctx, g)
+			if c, ok := g.(io.Closer); ok {
+				err = errors.Join(err, c.Close())
+			}
+		}
+		if err != nil {
 			t.Errorf("%d ranks: %v", size, err)
 		}
 	})
