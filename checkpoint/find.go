@@ -79,8 +79,9 @@ func newestFirst(a, b Entry) int {
 }
 
 // Find returns the newest checkpoint in dir that verifies, and those that it
-// found unusable on the way. It changes nothing; ErrNone says that none is good.
-func Find(ctx context.Context, fsys vfs.FS, dir string) (*Checkpoint, []Skipped, error) {
+// found unusable on the way; it does not look at those named in but. It changes
+// nothing; ErrNone says that none is good.
+func Find(ctx context.Context, fsys vfs.FS, dir string, but ...string) (*Checkpoint, []Skipped, error) {
 	entries, err := List(fsys, dir)
 	if err != nil {
 		return nil, nil, err
@@ -89,6 +90,7 @@ func Find(ctx context.Context, fsys vfs.FS, dir string) (*Checkpoint, []Skipped,
 	var skipped []Skipped
 	for _, e := range entries {
 		switch {
+		case slices.Contains(but, e.Name):
 		case e.Err != nil:
 			skipped = append(skipped, Skipped{Name: e.Name, Err: fmt.Errorf("checkpoint %s: %w", e.Name, e.Err)})
 		case found == nil:

@@ -97,11 +97,11 @@ func (m *Manager) Generation() int64 { return m.opt.Generation }
 
 // Latest returns the newest checkpoint that verifies, to go on from, and those
 // that had to be skipped. Corrupt ones are moved to quarantine/; ErrNone says that
-// there is none to go on from.
-func (m *Manager) Latest(ctx context.Context) (*Checkpoint, []Skipped, error) {
+// there is none to go on from. Those named in but are left out.
+func (m *Manager) Latest(ctx context.Context, but ...string) (*Checkpoint, []Skipped, error) {
 	m.slot <- struct{}{} // a save in flight may be deleting old checkpoints
 	defer func() { <-m.slot }()
-	found, skipped, err := Find(ctx, m.fsys, m.dir)
+	found, skipped, err := Find(ctx, m.fsys, m.dir, but...)
 	for i := range skipped {
 		s := &skipped[i]
 		if !errors.Is(s.Err, ErrCorrupt) {

@@ -6,6 +6,7 @@ import (
 	"jambalaya/internal/config"
 	"jambalaya/internal/engine"
 	"jambalaya/model"
+	"jambalaya/parallel"
 	"jambalaya/trainer/optim"
 )
 
@@ -16,7 +17,7 @@ type Config struct {
 	Data       data.Config       `yaml:"data"`
 	Trainer    RunConfig         `yaml:"trainer"`
 	Optim      optim.Config      `yaml:"optim"`
-	Parallel   ParallelConfig    `yaml:"parallel"`
+	Parallel   parallel.Config   `yaml:"parallel"`
 	Checkpoint checkpoint.Config `yaml:"checkpoint"`
 }
 
@@ -28,7 +29,7 @@ type RunConfig struct {
 	Minutes float64 `yaml:"minutes"`
 	Seed    uint64  `yaml:"seed"` // of the initial weights; the order of the data has its own
 
-	BatchSize    int    `yaml:"batch_size"`   // sequences of a micro-batch
+	BatchSize    int    `yaml:"batch_size"`   // sequences of a micro-batch, of all ranks together
 	Accumulation int    `yaml:"accumulation"` // micro-batches of a step
 	Recompute    string `yaml:"recompute"`    // none, cheap or layer: memory saved for time
 	// SpikeThreshold skips steps whose loss is this many standard deviations above
@@ -50,13 +51,6 @@ type RunConfig struct {
 	Threads int    `yaml:"threads"` // of the CPU; 0: one a core
 }
 
-// ParallelConfig is the parallel section: the axes of the mesh.
-type ParallelConfig struct {
-	Data   int  `yaml:"data"`   // ranks that share the samples
-	Expert int  `yaml:"expert"` // ranks that share the experts
-	Zero1  bool `yaml:"zero1"`  // shard the state of the optimiser
-}
-
 // Default returns a small job with the defaults of every section.
 func Default() Config {
 	return Config{
@@ -68,7 +62,7 @@ func Default() Config {
 			Device: "auto",
 		},
 		Optim:      optim.Default(),
-		Parallel:   ParallelConfig{Data: 1, Expert: 1},
+		Parallel:   parallel.Default(),
 		Checkpoint: checkpoint.Default(),
 	}
 }
@@ -103,6 +97,7 @@ func (c Config) Validate() error {
 	if c.Trainer.EvalTokens < c.Data.SequenceLength {
 		f.Add("trainer.eval_tokens", "%d is less than one sequence of data.sequence_length, %d", c.Trainer.EvalTokens, c.Data.SequenceLength)
 	}
+	f.Section("parallel", c.Parallel.Fits(parallel.Workload{NumExperts: c.Model.NumExperts, BatchSize: c.Trainer.BatchSize}))
 	return f.Err()
 }
 
@@ -162,20 +157,4 @@ func (c RunConfig) validateSamples(f *config.Faults) {
 // sampling is how sample number i is drawn.
 func (c RunConfig) sampling(i int) model.Sampling {
 	return model.Sampling{Temperature: c.SampleTemperature, TopP: c.SampleTopP, Seed: uint64(i)}
-}
-
-// Validate returns every fault of the section, joined.
-func (c ParallelConfig) Validate() error {
-	var f config.Faults
-	one := func(key string, ranks int) {
-		if ranks != 1 {
-			f.Add(key, "%d: this version trains in one process; set it to 1", ranks)
-		}
-	}
-	one("data", c.Data)
-	one("expert", c.Expert)
-	if c.Zero1 {
-		f.Add("zero1", "true: this version trains in one process, which has nothing to shard among; set it to false")
-	}
-	return f.Err()
 }

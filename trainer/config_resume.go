@@ -6,7 +6,7 @@ import "jambalaya/internal/config"
 // change of the run that it resumes.
 func (c Config) identity() Config {
 	standard := Default()
-	c.Checkpoint = standard.Checkpoint
+	c.Checkpoint, c.Parallel = standard.Checkpoint, standard.Parallel
 	c.Data.CacheDir, c.Data.Prefetch = standard.Data.CacheDir, standard.Data.Prefetch
 	t, d := &c.Trainer, standard.Trainer
 	t.Minutes, t.Device, t.Threads = d.Minutes, d.Device, d.Threads

@@ -22,7 +22,7 @@ func TestDefaultIsValid(t *testing.T) {
 func TestFaultsOfValuesSayWhere(t *testing.T) {
 	t.Parallel()
 	_, err := loadText("trainer:\n  steps: 0\n  device: gpu\n  recompute: all\n  spike_threshold: -1\nmodel:\n  hidden_size: 0\noptim: {lr: 7}",
-		"data={sources: [{path: \"\"}]}", "parallel.data=4", "parallel.zero1=true", "checkpoint.keep=0", "trainer.threads=-1")
+		"data={sources: [{path: \"\"}]}", "parallel.data=0", "checkpoint.keep=0", "trainer.threads=-1")
 	want := `t.yaml:7:16: model.hidden_size: 0 is not between 1 and 262144
 --set data={sources: [{path: ""}]}: data.sources[0].path: is empty; name a directory, a file, a folder of shards or go-source
 t.yaml:2:10: trainer.steps: is 0 and so is minutes: set one of them
@@ -31,8 +31,7 @@ t.yaml:5:20: trainer.spike_threshold: -1 is not between 0 and a million
 t.yaml:3:11: trainer.device: "gpu" is not one of auto, cpu, cuda
 --set trainer.threads=-1: trainer.threads: -1 is not between 0 and 4096
 t.yaml:8:13: optim.lr: 7 is not above 0 and at most 1
---set parallel.data=4: parallel.data: 4: this version trains in one process; set it to 1
---set parallel.zero1=true: parallel.zero1: true: this version trains in one process, which has nothing to shard among; set it to false
+--set parallel.data=0: parallel.data: 0 is not between 1 and 65536
 --set checkpoint.keep=0: checkpoint.keep: 0 is below 1`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -8,11 +8,14 @@ import (
 	"jambalaya/data"
 	"jambalaya/internal/engine"
 	"jambalaya/model"
+	"jambalaya/parallel"
 	"jambalaya/trainer/report"
 )
 
-// evaluator measures the loss on the held-out text, on the weights as they are.
+// evaluator measures the loss on the held-out text, on the weights as they are. The
+// ranks share the text out: rank r of n takes batches r, r+n, r+2n...
 type evaluator struct {
+	team    *team
 	backend engine.Backend
 	graph   *model.TrainingGraph
 	plan    *engine.Plan
@@ -20,12 +23,12 @@ type evaluator struct {
 	one     []float32
 }
 
-func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, corpus *data.Corpus) (*evaluator, error) {
+func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, corpus *data.Corpus) (*evaluator, error) {
 	set, err := corpus.Evaluation(int64(cfg.Trainer.EvalTokens))
 	if err != nil {
 		return nil, ofData(err)
 	}
-	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize, cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true})
+	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +36,7 @@ func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, corpus *data.
 	if err != nil {
 		return nil, err
 	}
-	return &evaluator{backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}, nil
+	return &evaluator{team: t, backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}, nil
 }
 
 // validation is a measurement of the held-out text.
@@ -55,27 +58,40 @@ func (v validation) String() string {
 	return fmt.Sprintf("validation %.4f nats a token, %.4f bits a byte", v.perToken(), v.bitsPerByte())
 }
 
-// run goes over the held-out text once.
+// run goes over the held-out text once. All ranks return the same.
 func (e *evaluator) run(ctx context.Context) (validation, error) {
 	v := validation{targets: e.set.Targets(), bytes: e.set.Bytes()}
+	batch := 0
 	for b := range e.set.Batches(e.graph.Batch) {
+		if batch++; (batch-1)%e.team.size() != e.team.rank {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return v, err
 		}
-		g := e.graph
-		err := writeInputs(e.backend, e.plan, []input{{g.Tokens, b.Inputs}, {g.Targets, b.Targets}, {g.Docs, b.Docs}})
-		if err == nil {
-			err = e.plan.Run()
-		}
-		if err == nil {
-			err = e.backend.Read(e.one, e.plan.Tensor(g.Loss))
-		}
+		nats, err := e.measure(b)
 		if err != nil {
 			return v, fmt.Errorf("validation: %w", err)
 		}
-		v.nats += float64(e.one[0])
+		v.nats += nats
 	}
-	return v, nil
+	sum := []float64{v.nats}
+	err := e.team.sum(ctx, parallel.Op{Name: "validation"}, sum)
+	v.nats = sum[0]
+	return v, err
+}
+
+// measure returns the loss of a batch in nats.
+func (e *evaluator) measure(b *data.Batch) (float64, error) {
+	g := e.graph
+	if err := writeInputs(e.backend, e.plan, []input{{g.Tokens, b.Inputs}, {g.Targets, b.Targets}, {g.Docs, b.Docs}}); err != nil {
+		return 0, err
+	}
+	if err := e.plan.Run(); err != nil {
+		return 0, err
+	}
+	err := e.backend.Read(e.one, e.plan.Tensor(g.Loss))
+	return float64(e.one[0]), err
 }
 
 // text is the text that the targets stand for, for compressors to try.

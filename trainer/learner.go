@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -9,13 +11,16 @@ import (
 	"jambalaya/internal/human"
 	"jambalaya/model"
 	"jambalaya/model/op"
+	"jambalaya/parallel"
 	"jambalaya/trainer/optim"
 )
 
-// learner takes optimiser steps: it owns the weights, the plan of a micro-batch
-// and the plan of the update. It knows nothing of files and clocks.
+// learner takes optimiser steps, together with those of the other ranks: it owns the
+// weights, the plan of a micro-batch and the plan of the update. It knows nothing of
+// files.
 type learner struct {
 	cfg     Config
+	team    *team
 	backend engine.Backend
 	weights *model.Weights
 	graph   *model.TrainingGraph
@@ -23,8 +28,9 @@ type learner struct {
 	update  *model.Update
 	state   optim.State
 
-	batches  []data.Batch // the micro-batches of a step
+	batches  []data.Batch // this rank's part of the micro-batches of a step
 	zeros    []float32    // as large as the gradient; nil without accumulation
+	host     []float32    // likewise; nil for a rank alone
 	readings readings
 }
 
@@ -36,18 +42,18 @@ type StepResult struct {
 	GradNorm float64 // before clipping
 	LR       float64
 	Verdict  optim.Verdict // why nothing changed, if so
-	Tokens   int           // tokens read
+	Tokens   int           // tokens read by all ranks
 	// Load is the share of assignments by MoE layer and expert: 1/E at balance.
 	Load [][]float64
 }
 
-func newLearner(be engine.Backend, w *model.Weights, cfg Config) (*learner, error) {
+func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team) (*learner, error) {
 	recompute, err := engine.ParseRecompute(cfg.Trainer.Recompute)
 	if err != nil {
 		return nil, err
 	}
-	l := &learner{cfg: cfg, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
-	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize, cfg.Data.SequenceLength,
+	l := &learner{cfg: cfg, team: t, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
+	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength,
 		model.GraphOptions{Accumulate: l.accumulates()})
 	if err != nil {
 		return nil, err
@@ -61,6 +67,9 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config) (*learner, erro
 	if l.accumulates() {
 		l.zeros = make([]float32, w.Grad.Size())
 	}
+	if t.size() > 1 {
+		l.host = make([]float32, w.Grad.Size())
+	}
 	o := cfg.Optim
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
 		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind)
@@ -73,17 +82,27 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config) (*learner, erro
 
 func (l *learner) accumulates() bool { return l.cfg.Trainer.Accumulation > 1 }
 
-// step takes optimiser step number step, which counts from 1 to steps: it reads a
-// global batch from next, computes its gradient, and applies the update unless
-// the loss or the gradient says otherwise.
-func (l *learner) step(step, steps int64, next func(*data.Batch) error) (StepResult, error) {
-	targets := 0
-	for i := range l.batches {
-		if err := next(&l.batches[i]); err != nil {
-			return StepResult{}, err
-		}
-		targets += countTargets(l.batches[i].Targets)
+// step takes optimiser step number step, which counts from 1 to steps: it reads the
+// rank's part of a global batch from next, computes the gradient, and applies the
+// update unless the loss or the gradient says otherwise. If the context of any rank
+// has ended, none takes the step and all return errAsked.
+func (l *learner) step(ctx context.Context, step, steps int64, next func(*data.Batch) error) (StepResult, error) {
+	r, err := l.attempt(ctx, step, steps, next)
+	if err != nil && !errors.Is(err, errAsked) {
+		err = fmt.Errorf("step %d: %w", step, err)
 	}
+	return r, err
+}
+
+// errAsked is returned by a step that was not taken as a rank was asked to stop.
+var errAsked = errors.New("asked to stop")
+
+func (l *learner) attempt(ctx context.Context, step, steps int64, next func(*data.Batch) error) (StepResult, error) {
+	targets, err := l.read(ctx, step, next)
+	if err != nil {
+		return StepResult{}, err
+	}
+	ctx = context.WithoutCancel(ctx) // whoever stopped inside would leave the others waiting
 	if l.accumulates() {
 		if err := l.backend.Write(l.weights.Grad, l.zeros); err != nil {
 			return StepResult{}, err
@@ -92,23 +111,68 @@ func (l *learner) step(step, steps int64, next func(*data.Batch) error) (StepRes
 	l.readings.clear()
 	for i := range l.batches {
 		if err := l.gradient(&l.batches[i], targets); err != nil {
-			return StepResult{}, fmt.Errorf("step %d: %w", step, err)
+			return StepResult{}, err
 		}
+	}
+	if err := l.reduce(ctx, step); err != nil {
+		return StepResult{}, err
 	}
 	r := l.result(targets)
 	r.LR = l.cfg.Optim.Rate(step, steps)
 	verdict := l.state.Judge(r.Loss, l.cfg.Trainer.SpikeThreshold)
 	b1, b2 := l.cfg.Optim.Corrections(l.state.Applied + 1)
 	if err := l.update.Run(model.Hyper{LR: r.LR, Bias1: b1, Bias2: b2, Skip: verdict != optim.Applied}); err != nil {
-		return r, fmt.Errorf("step %d: %w", step, err)
+		return r, err
 	}
 	sumsq, err := l.update.SumSquares()
 	if err != nil {
-		return r, fmt.Errorf("step %d: %w", step, err)
+		return r, err
 	}
 	r.GradNorm = math.Sqrt(sumsq)
 	r.Verdict = l.state.Record(verdict, r.Loss, r.GradNorm)
 	return r, nil
+}
+
+// read gets the micro-batches of a step and returns the number of targets in those of
+// all ranks. It is where ranks agree to stop.
+func (l *learner) read(ctx context.Context, step int64, next func(*data.Batch) error) (targets int, err error) {
+	said := []float64{0, 0} // targets, and whether to stop
+	for i := range l.batches {
+		if err := next(&l.batches[i]); err != nil {
+			if ctx.Err() == nil {
+				return 0, err
+			}
+			break
+		}
+		said[0] += float64(countTargets(l.batches[i].Targets))
+	}
+	if ctx.Err() != nil {
+		said[1] = 1
+	}
+	if err := l.team.sum(context.WithoutCancel(ctx), parallel.Op{Step: step, Name: "targets"}, said); err != nil {
+		return 0, err
+	}
+	if said[1] > 0 {
+		return 0, errAsked
+	}
+	return int(said[0]), nil
+}
+
+// reduce adds up over the ranks what the step has computed: gradients and readings.
+func (l *learner) reduce(ctx context.Context, step int64) error {
+	if l.team.size() == 1 {
+		return nil
+	}
+	if err := l.backend.Read(l.host, l.weights.Grad); err != nil {
+		return err
+	}
+	if err := l.team.dense.AllReduce(ctx, parallel.Op{Step: step, Name: "gradient"}, l.host); err != nil {
+		return err
+	}
+	if err := l.backend.Write(l.weights.Grad, l.host); err != nil {
+		return err
+	}
+	return l.team.sum(ctx, parallel.Op{Step: step, Name: "readings"}, l.readings.sums)
 }
 
 func countTargets(targets []int32) int {
@@ -140,18 +204,20 @@ func (l *learner) gradient(b *data.Batch, targets int) error {
 }
 
 // auxShare is what the sum of the micro-batches' load-balancing losses has to be
-// divided by: sequences in the sequence scope, micro-batches in the batch scope.
+// divided by: sequences in the sequence scope; in the batch scope, whose means are those
+// of what is computed together, micro-batches and ranks.
 func (l *learner) auxShare() float64 {
-	if l.cfg.Model.RouterAuxScope == model.AuxBatch {
-		return float64(len(l.batches))
+	n := len(l.batches) * l.team.size()
+	if l.cfg.Model.RouterAuxScope != model.AuxBatch {
+		n *= l.graph.Batch
 	}
-	return float64(len(l.batches) * l.graph.Batch)
+	return float64(n)
 }
 
 func (l *learner) result(targets int) StepResult {
-	r := StepResult{Tokens: len(l.batches) * l.graph.Batch * l.graph.Length}
-	r.CELoss = l.readings.loss / float64(max(1, targets))
-	r.AuxLoss = l.readings.aux / l.auxShare()
+	r := StepResult{Tokens: len(l.batches) * l.cfg.Trainer.BatchSize * l.graph.Length}
+	r.CELoss = l.readings.loss() / float64(max(1, targets))
+	r.AuxLoss = l.readings.aux() / l.auxShare()
 	r.Loss = r.CELoss + l.cfg.Model.RouterAuxLossCoef*r.AuxLoss
 	r.Load = l.readings.shares(l.cfg.Model.NumExperts)
 	return r

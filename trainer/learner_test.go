@@ -38,7 +38,11 @@ func newTestLearner(t *testing.T, cfg Config, threads int) (*learner, func(*data
 	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLearner(be, w, cfg)
+	alone, err := newTeam(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLearner(be, w, cfg, alone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +74,7 @@ func TestThreadsChangeNoBit(t *testing.T) {
 		l, next := newTestLearner(t, cfg, threads)
 		var got []float64
 		for step := int64(1); step <= 8; step++ {
-			r, err := l.step(step, 8, next)
+			r, err := l.step(t.Context(), step, 8, next)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +113,7 @@ func TestNonFiniteStepChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := weightBits(t, l)
-	r, err := l.step(1, 10, next)
+	r, err := l.step(t.Context(), 1, 10, next)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +126,7 @@ func TestNonFiniteStepChangesNothing(t *testing.T) {
 	if err := l.backend.Write(w, good); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = l.step(2, 10, next); err != nil || r.Verdict != optim.Applied || l.state.Applied != 1 {
+	if r, err = l.step(t.Context(), 2, 10, next); err != nil || r.Verdict != optim.Applied || l.state.Applied != 1 {
 		t.Errorf("after healing: %+v, %v", r, err)
 	}
 	if slices.Equal(weightBits(t, l), before) {
@@ -139,7 +143,7 @@ func TestAccumulationAddsUp(t *testing.T) {
 	for _, micro := range []int{1, 4} {
 		cfg.Trainer.BatchSize, cfg.Trainer.Accumulation = 8/micro, micro
 		l, next := newTestLearner(t, cfg, 2)
-		r, err := l.step(1, 10, next)
+		r, err := l.step(t.Context(), 1, 10, next)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +178,7 @@ func TestMaskedTargetsTeachNothing(t *testing.T) {
 	var want StepResult
 	for change := range int32(2) {
 		l, next := newTestLearner(t, cfg, 2)
-		r, err := l.step(1, 10, func(b *data.Batch) error {
+		r, err := l.step(t.Context(), 1, 10, func(b *data.Batch) error {
 			err := next(b)
 			last := len(b.Targets) - 1 // its input is seen by nobody else
 			b.Targets[last], b.Inputs[last] = data.Ignored, 65+change

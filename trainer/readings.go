@@ -27,45 +27,47 @@ func writeInputs(be engine.Backend, plan *engine.Plan, inputs []input) error {
 type readings struct {
 	lossOut, auxOut, loadOut *engine.Tensor // the last two are nil without experts
 
-	loss, aux float64
-	load      []float64 // assignments by MoE layer and expert
+	// sums are the loss, the load-balancing loss, and the assignments by MoE layer and
+	// expert: together, as they are added up over the ranks.
+	sums []float64
 
 	one, loads []float32 // host memory
 }
 
 func newReadings(g *model.TrainingGraph, plan *engine.Plan) readings {
-	r := readings{lossOut: plan.Tensor(g.Loss), one: make([]float32, 1)}
+	r := readings{lossOut: plan.Tensor(g.Loss), one: make([]float32, 1), sums: make([]float64, 2)}
 	if g.Aux >= 0 {
 		r.auxOut, r.loadOut = plan.Tensor(g.Aux), plan.Tensor(g.Load)
 		r.loads = make([]float32, r.loadOut.Size())
-		r.load = make([]float64, r.loadOut.Size())
+		r.sums = make([]float64, 2+r.loadOut.Size())
 	}
 	return r
 }
 
-func (r *readings) clear() {
-	r.loss, r.aux = 0, 0
-	clear(r.load)
-}
+func (r *readings) clear() { clear(r.sums) }
+
+func (r *readings) loss() float64   { return r.sums[0] }
+func (r *readings) aux() float64    { return r.sums[1] }
+func (r *readings) load() []float64 { return r.sums[2:] }
 
 // add reads the outputs of the plan's last run.
 func (r *readings) add(be engine.Backend) error {
 	if err := be.Read(r.one, r.lossOut); err != nil {
 		return err
 	}
-	r.loss += float64(r.one[0])
+	r.sums[0] += float64(r.one[0])
 	if r.auxOut == nil {
 		return nil
 	}
 	if err := be.Read(r.one, r.auxOut); err != nil {
 		return err
 	}
-	r.aux += float64(r.one[0])
+	r.sums[1] += float64(r.one[0])
 	if err := be.Read(r.loads, r.loadOut); err != nil {
 		return err
 	}
 	for i, n := range r.loads {
-		r.load[i] += float64(n)
+		r.sums[2+i] += float64(n)
 	}
 	return nil
 }
@@ -73,13 +75,14 @@ func (r *readings) add(be engine.Backend) error {
 // shares returns each expert's share of its layer's assignments.
 func (r *readings) shares(experts int) [][]float64 {
 	var all [][]float64
-	for i := 0; i < len(r.load); i += experts {
+	load := r.load()
+	for i := 0; i < len(load); i += experts {
 		row, total := make([]float64, experts), 0.0
-		for _, n := range r.load[i : i+experts] {
+		for _, n := range load[i : i+experts] {
 			total += n
 		}
 		for e := range row {
-			row[e] = r.load[i+e] / max(1, total)
+			row[e] = load[i+e] / max(1, total)
 		}
 		all = append(all, row)
 	}

@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"context"
+
 	"jambalaya/data"
 	"jambalaya/internal/engine"
 	"jambalaya/internal/prng"
@@ -26,7 +28,11 @@ func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
 	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		return nil, err
 	}
-	l, err := newLearner(d, w, cfg)
+	alone, err := newTeam(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLearner(d, w, cfg, alone)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +59,7 @@ func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
 // Step takes the next optimiser step.
 func (r *Rehearsal) Step() (StepResult, error) {
 	r.taken++
-	return r.learner.step(r.taken, int64(r.learner.cfg.Trainer.Steps), r.next)
+	return r.learner.step(context.Background(), r.taken, int64(r.learner.cfg.Trainer.Steps), r.next)
 }
 
 // Tokens is the number of tokens that a step reads.

@@ -17,6 +17,7 @@ import (
 	"jambalaya/internal/term"
 	"jambalaya/internal/vfs"
 	"jambalaya/model"
+	"jambalaya/parallel"
 	"jambalaya/trainer/optim"
 	"jambalaya/trainer/report"
 )
@@ -30,6 +31,7 @@ type Options struct {
 	Out    string // the run's directory
 	Fresh  bool   // move an earlier run in Out aside instead of resuming it
 	Stdout *os.File
+	World  *World // nil: this process trains alone
 
 	// wrap stands between the run and its checkpoints' file system; tests kill the
 	// process in it.
@@ -39,28 +41,17 @@ type Options struct {
 // Run trains: it prepares the corpus, starts or resumes the run in the directory,
 // and leaves metrics, checkpoints, a plot and samples there. Cancelling the
 // context saves a checkpoint after the step in progress and returns ErrStopped.
+//
+// With a World it trains as one rank of many. Rank 0 does what one must do alone, and
+// speaks for all; the directory is one that all ranks see.
 func Run(ctx context.Context, cfg Config, opt Options) error {
-	dir, err := openRunDir(opt.Out, opt.Fresh)
-	if err != nil {
-		return err
-	}
-	defer dir.close()
-	r := &run{cfg: cfg, opt: opt, dir: dir}
-	if dir.old != "" {
-		r.printf("the earlier run is now in %s", dir.old)
-	}
-	recorded, resumed, err := dir.recorded()
-	if err != nil {
-		return err
-	}
-	if resumed {
-		if r.cfg, err = cfg.Resume(recorded); err != nil {
-			return cli.Config(err)
-		}
-	}
+	r := &run{cfg: cfg, opt: opt}
 	defer r.close()
-	for _, part := range []func(context.Context) error{r.openCorpus, r.openModel, r.restore, r.budget, r.train, r.finish} {
+	for _, part := range []func(context.Context) error{
+		r.openTeam, r.openDir, r.agree, r.openCorpus, r.openModel, r.restore, r.budget, r.train, r.finish,
+	} {
 		if err := part(ctx); err != nil {
+			r.abandon(err)
 			return err
 		}
 	}
@@ -70,9 +61,10 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 // run is one process's work on a run. Its parts are prepared one after the other
 // by the methods that Run lists.
 type run struct {
-	cfg Config
-	opt Options
-	dir *runDir
+	cfg  Config
+	opt  Options
+	team *team
+	dir  *runDir
 
 	corpus  *data.Corpus
 	index   *data.Index
@@ -83,9 +75,9 @@ type run struct {
 	eval    *evaluator
 
 	store   *checkpoint.Manager
-	metrics *report.Metrics
-	done    int64 // optimiser steps taken
-	tokens  int64 // read by them
+	metrics *report.Metrics // nil unless this rank leads
+	done    int64           // optimiser steps taken
+	tokens  int64           // read by them
 	show    *term.Progress
 }
 
@@ -111,9 +103,39 @@ func (r *run) close() {
 	if r.corpus != nil {
 		r.corpus.Close()
 	}
+	if r.dir != nil {
+		r.dir.close()
+	}
 }
 
+// openDir makes and locks the run's directory, and reads what was recorded of an
+// earlier start.
+func (r *run) openDir(context.Context) (err error) {
+	if !r.team.leads() {
+		r.dir = &runDir{path: r.opt.Out}
+		return nil
+	}
+	if r.dir, err = openRunDir(r.opt.Out, r.opt.Fresh); err != nil {
+		return err
+	}
+	if r.dir.old != "" {
+		r.printf("the earlier run is now in %s", r.dir.old)
+	}
+	recorded, resumed, err := r.dir.recorded()
+	if err != nil || !resumed {
+		return err
+	}
+	if r.cfg, err = r.cfg.Resume(recorded); err != nil {
+		return cli.Config(err)
+	}
+	return nil
+}
+
+// printf tells the user; rank 0 speaks for all.
 func (r *run) printf(format string, args ...any) {
+	if !r.team.leads() {
+		return
+	}
 	if r.show != nil {
 		r.show.Logf(format, args...)
 		return
@@ -146,6 +168,9 @@ func (r *run) openCorpus(ctx context.Context) error {
 	if r.index, err = corpus.Index(r.cfg.Trainer.Seed); err != nil {
 		return ofData(err)
 	}
+	if err := r.sameData(ctx); err != nil {
+		return err
+	}
 	r.printf("data: %s tokens to learn from, tokenizer %s, in %s", human.Count(float64(corpus.Tokens())), corpus.Tokenizer().ID(),
 		strings.Join(corpus.Dirs(), ", "))
 	return nil
@@ -172,10 +197,10 @@ func (r *run) openModel(context.Context) error {
 	if r.weights, err = model.NewWeights(r.device, c.Model, true); err != nil {
 		return err
 	}
-	if r.learner, err = newLearner(r.device, r.weights, c); err != nil {
+	if r.learner, err = newLearner(r.device, r.weights, c, r.team); err != nil {
 		return err
 	}
-	if r.eval, err = newEvaluator(r.device, r.weights, c, r.corpus); err != nil {
+	if r.eval, err = newEvaluator(r.device, r.weights, c, r.team, r.corpus); err != nil {
 		return err
 	}
 	counts := c.Model.Counts()
@@ -194,19 +219,9 @@ func (r *run) restore(ctx context.Context) error {
 	if r.opt.wrap != nil {
 		fsys = r.opt.wrap(fsys)
 	}
-	r.store, err = checkpoint.Open(fsys, checkpointDir, checkpoint.Options{Config: r.cfg.Checkpoint, Run: r.opt.Name, Done: r.saved})
-	if err != nil {
-		return err
-	}
-	found, skipped, err := r.store.Latest(ctx)
-	for _, s := range skipped {
-		r.printf("warning: %v", s)
-	}
+	found, err := r.latest(ctx, fsys)
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
-		if len(skipped) > 0 {
-			r.printf("warning: no checkpoint is whole: training starts anew")
-		}
 		return r.weights.Init(r.cfg.Trainer.Seed)
 	case err != nil:
 		return err
@@ -247,7 +262,9 @@ func (r *run) resume(c *checkpoint.Checkpoint) error {
 
 // openLoader starts reading at the sample that step done+1 begins with.
 func (r *run) openLoader() (*data.Loader, error) {
-	return data.NewLoader(r.index, data.LoaderOptions{Rows: r.cfg.Trainer.BatchSize, Start: r.done * r.samplesPerStep(), Prefetch: r.cfg.Data.Prefetch})
+	batch := r.cfg.Trainer.BatchSize
+	from, to := r.team.mesh.Samples(r.team.rank, batch)
+	return data.NewLoader(r.index, data.LoaderOptions{Rows: to - from, Start: r.done*r.samplesPerStep() + int64(from), Stride: int64(batch), Prefetch: r.cfg.Data.Prefetch})
 }
 
 func (r *run) samplesPerStep() int64 {
@@ -257,23 +274,39 @@ func (r *run) samplesPerStep() int64 {
 // budget turns the minutes into steps, once for a run, and records the
 // configuration. It times real steps and then forgets what they changed.
 func (r *run) budget(ctx context.Context) error {
-	_, recorded, err := r.dir.recorded()
+	fresh := false
+	if r.team.leads() {
+		_, recorded, err := r.dir.recorded()
+		if err != nil {
+			return err
+		}
+		fresh = !recorded
+	}
+	timed, err := r.team.leaderSays(ctx, "time steps", fresh && r.cfg.Trainer.Minutes > 0)
 	if err != nil {
 		return err
 	}
-	if !recorded {
-		if r.cfg.Trainer.Minutes > 0 {
-			seconds, err := r.timeSteps(ctx)
-			if err != nil {
-				return err
-			}
-			r.cfg.Trainer.Steps = r.cfg.Trainer.StepsWithin(seconds)
-			r.printf("budget: %g minutes at %.0f ms a step are %d steps", r.cfg.Trainer.Minutes, 1000*seconds, r.cfg.Trainer.Steps)
+	if timed {
+		seconds, err := r.timeSteps(ctx)
+		if err != nil {
+			return err
 		}
+		r.cfg.Trainer.Steps = r.cfg.Trainer.StepsWithin(seconds)
+		r.printf("budget: %g minutes at %.0f ms a step are %d steps", r.cfg.Trainer.Minutes, 1000*seconds, r.cfg.Trainer.Steps)
+	}
+	if !r.team.leads() {
+		return nil
+	}
+	if fresh {
 		if err := errors.Join(r.dir.keepTokenizer(r.corpus.Tokenizer()), r.dir.record(r.cfg)); err != nil {
 			return fmt.Errorf("run directory: %w", err)
 		}
 	}
+	return r.openMetrics()
+}
+
+// openMetrics takes back the lines of steps that are taken again.
+func (r *run) openMetrics() (err error) {
 	last := r.done
 	if r.done == 0 {
 		last = -1
@@ -295,7 +328,8 @@ const (
 	budgetShare = 0.85
 )
 
-// timeSteps returns how long a step takes, with its share of what comes between.
+// timeSteps returns how long a step takes, with its share of what comes between: the
+// same on all ranks.
 func (r *run) timeSteps(ctx context.Context) (float64, error) {
 	loader, err := r.openLoader()
 	if err != nil {
@@ -303,9 +337,17 @@ func (r *run) timeSteps(ctx context.Context) (float64, error) {
 	}
 	defer loader.Close()
 	var times []float64
-	for start := time.Now(); len(times) < 3 || len(times) <= timedSteps && time.Since(start) < timedAtMost; {
+	start := time.Now()
+	for {
+		more, err := r.team.leaderSays(ctx, "more steps", len(times) < 3 || len(times) <= timedSteps && time.Since(start) < timedAtMost)
+		if err != nil {
+			return 0, err
+		}
+		if !more {
+			break
+		}
 		began := time.Now()
-		if _, err := r.learner.step(1, 1, func(b *data.Batch) error { return loader.Next(ctx, b) }); err != nil {
+		if _, err := r.learner.step(ctx, 1, 1, func(b *data.Batch) error { return loader.Next(ctx, b) }); err != nil {
 			return 0, err
 		}
 		times = append(times, time.Since(began).Seconds())
@@ -313,5 +355,9 @@ func (r *run) timeSteps(ctx context.Context) (float64, error) {
 	times = times[1:] // the first one finds cold caches
 	slices.Sort(times)
 	r.learner.state = optim.State{}
-	return times[len(times)/2] / budgetShare, r.weights.Init(r.cfg.Trainer.Seed)
+	all, err := r.team.gather(ctx, parallel.Op{Name: "time of a step"}, []float64{times[len(times)/2] / budgetShare})
+	if err != nil {
+		return 0, err
+	}
+	return all[0][0], r.weights.Init(r.cfg.Trainer.Seed)
 }

@@ -27,11 +27,11 @@ const (
 // ErrBusy is returned when another process works in the run's directory.
 var ErrBusy = errors.New("another process trains in this directory")
 
-// runDir is the directory of a run, locked by this process.
+// runDir is the directory of a run, locked by the process of rank 0.
 type runDir struct {
 	path string
-	lock *os.File
-	old  string // where an earlier run was moved, if one was
+	lock *os.File // nil on other ranks
+	old  string   // where an earlier run was moved, if one was
 }
 
 // openRunDir makes and locks the directory. anew moves what an earlier run left
@@ -83,7 +83,11 @@ func moveAside(path string) (old string, err error) {
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
-func (d *runDir) close() { d.lock.Close() }
+func (d *runDir) close() {
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}
 
 // recorded returns the configuration that the run was started with, and whether
 // there is one.

@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,9 +30,11 @@ func (r *run) train(ctx context.Context) error {
 			return r.stopped(ctx, err)
 		}
 	}
-	r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
-	defer r.show.Close()
-	defer context.AfterFunc(ctx, func() { r.show.Logf("stopping after this step; once more stops at once") })()
+	if r.team.leads() {
+		r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
+		defer r.show.Close()
+	}
+	defer context.AfterFunc(ctx, func() { r.printf("stopping after this step; once more stops at once") })()
 	for r.done < steps {
 		if err := r.oneStep(ctx, steps); err != nil {
 			return r.stopped(ctx, err)
@@ -42,28 +45,33 @@ func (r *run) train(ctx context.Context) error {
 
 // validateInitial writes line 0: the weights as drawn.
 func (r *run) validateInitial(ctx context.Context) error {
+	if r.opt.World != nil { // ranks stop together: before the next step
+		ctx = context.WithoutCancel(ctx)
+	}
 	v, err := r.eval.run(ctx)
 	if err != nil {
 		return err
 	}
 	r.printf("start: %s", v)
+	if !r.team.leads() {
+		return nil
+	}
 	return r.metrics.Append(report.Line{Validation: v.line(), Timing: report.Now(0)})
 }
 
 // oneStep takes a step, with the validation and the checkpoint that are due after
 // it. The metrics line of a step is on disk before a checkpoint of it is.
 func (r *run) oneStep(ctx context.Context, steps int64) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	began := time.Now()
-	res, err := r.learner.step(r.done+1, steps, func(b *data.Batch) error { return r.loader.Next(ctx, b) })
+	r.team.waited = 0
+	res, err := r.learner.step(ctx, r.done+1, steps, func(b *data.Batch) error { return r.loader.Next(ctx, b) })
 	if err != nil {
 		return err
 	}
 	r.done++
 	r.tokens += int64(res.Tokens)
-	rate := float64(res.Tokens) / time.Since(began).Seconds()
+	seconds := time.Since(began).Seconds()
+	rate := float64(res.Tokens) / seconds
 	line := report.Line{Step: r.done, Tokens: r.tokens, Train: res.line(), Timing: report.Now(rate)}
 	if res.Verdict != "" {
 		r.printf("step %d skipped: %s (loss %.4g, gradient norm %.4g); %d skipped so far",
@@ -78,16 +86,29 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 		line.Validation = v.line()
 		r.printf("step %d: %s", r.done, v)
 	}
-	if err := r.metrics.Append(line); err != nil {
-		return err
+	if r.team.leads() {
+		if err := r.metrics.Append(line); err != nil {
+			return err
+		}
 	}
 	if r.done%int64(r.cfg.Checkpoint.Every) == 0 || r.done == steps {
 		if err := r.save(); err != nil {
 			return err
 		}
 	}
-	r.show.Set(r.done, fmt.Sprintf("loss %.3f", res.CELoss), human.Count(rate)+" tokens/s")
+	r.watch(res, seconds)
+	if r.show != nil {
+		r.show.Set(r.done, fmt.Sprintf("loss %.3f", res.CELoss), human.Count(rate)+" tokens/s")
+	}
 	return nil
+}
+
+// watch passes the step on to whoever looks after this process.
+func (r *run) watch(res StepResult, seconds float64) {
+	if w := r.opt.World; w != nil && w.Watch != nil {
+		w.Watch(Progress{Step: r.done, Steps: int64(r.cfg.Trainer.Steps), Tokens: res.Tokens / r.team.size(),
+			Seconds: seconds, Waited: r.team.waited.Seconds(), Result: res})
+	}
 }
 
 // line is the step's part of its metrics line.
@@ -107,24 +128,33 @@ func (s StepResult) line() *report.Train {
 // stopped saves a checkpoint if the run was asked to stop, and says so; other
 // errors pass.
 func (r *run) stopped(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
+	if !errors.Is(err, errAsked) && (ctx.Err() == nil || r.opt.World != nil) {
 		return err
 	}
-	if r.done > 0 && r.store.Saved() != r.done {
-		if err := r.store.Wait(); err == nil && r.store.Saved() != r.done {
-			if err := r.save(); err != nil {
-				return err
-			}
-		}
-		if err := r.store.Wait(); err != nil {
-			return err
-		}
+	if err := r.saveLast(); err != nil {
+		return err
 	}
 	return cli.Interrupted(fmt.Errorf("step %d of %d: %w", r.done, r.cfg.Trainer.Steps, ErrStopped))
 }
 
+// saveLast makes sure that the last step is saved, if one was taken.
+func (r *run) saveLast() error {
+	if r.done == 0 || !r.team.leads() || r.store.Saved() == r.done {
+		return nil
+	}
+	if err := r.store.Wait(); err == nil && r.store.Saved() != r.done {
+		if err := r.save(); err != nil {
+			return err
+		}
+	}
+	return r.store.Wait()
+}
+
 // save starts a checkpoint of the current state.
 func (r *run) save() error {
+	if !r.team.leads() {
+		return nil
+	}
 	if err := r.metrics.Sync(); err != nil {
 		return err
 	}

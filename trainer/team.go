@@ -1,0 +1,184 @@
+package trainer
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"jambalaya/parallel"
+	"jambalaya/parallel/inproc"
+)
+
+// team is a rank's hold on the others: the mesh and the groups that it takes part
+// in. A run alone is a team of one, whose collectives do nothing.
+type team struct {
+	world *World // nil: alone
+	mesh  parallel.Mesh
+	rank  int
+
+	control parallel.Group // all ranks, between the phases of a step
+	dense   parallel.Group // all ranks: gradients and weights that all have
+
+	waited time.Duration // in operations of control, since it was last read
+}
+
+// newTeam forms the groups of a configuration's mesh.
+func newTeam(cfg Config, w *World) (*team, error) {
+	t := &team{world: w, mesh: cfg.Parallel.Mesh()}
+	var transport parallel.Transport
+	var err error
+	if w != nil {
+		transport = w.Transport
+	} else if transport, err = inproc.New(1, nil).Join(parallel.Identity{}, 0); err != nil {
+		return nil, err
+	}
+	if err := cfg.fits(transport.Size()); err != nil {
+		return nil, err
+	}
+	t.rank = transport.Rank()
+	options := parallel.GroupOptions{
+		ChunkBytes: cfg.Parallel.ChunkKiB << 10,
+		Timeout:    time.Duration(cfg.Parallel.TimeoutSeconds) * time.Second,
+	}
+	for _, g := range []struct {
+		group *parallel.Group
+		name  string
+		ranks []int
+	}{{&t.control, "control", t.mesh.World()}, {&t.dense, "dense", t.mesh.World()}} {
+		if *g.group, err = parallel.NewGroup(transport, g.name, g.ranks, options); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *team) size() int { return t.mesh.Size() }
+
+// leads says whether this rank does what one must do alone: the run's directory and
+// talking to the user.
+func (t *team) leads() bool { return t.rank == 0 }
+
+// abort tells the other ranks that this one gives up.
+func (t *team) abort(err error) {
+	if t.world != nil {
+		t.world.Transport.Abort(err)
+	}
+}
+
+// gather returns the x of every rank, by rank; all have as many.
+func (t *team) gather(ctx context.Context, op parallel.Op, x []float64) ([][]float64, error) {
+	defer t.wait(time.Now())
+	bits, counts := make([]int64, t.size()*len(x)), make([]int, t.size())
+	for i := range counts {
+		counts[i] = len(x)
+	}
+	for i, v := range x {
+		bits[t.rank*len(x)+i] = int64(math.Float64bits(v))
+	}
+	if err := parallel.AllGather(ctx, t.control, op, bits, counts); err != nil {
+		return nil, err
+	}
+	all := make([][]float64, t.size())
+	for r := range all {
+		all[r] = make([]float64, len(x))
+		for i := range x {
+			all[r][i] = math.Float64frombits(uint64(bits[r*len(x)+i]))
+		}
+	}
+	return all, nil
+}
+
+// sum adds the x of all ranks up in the order of the ranks, and leaves the result in
+// x on each of them.
+func (t *team) sum(ctx context.Context, op parallel.Op, x []float64) error {
+	all, err := t.gather(ctx, op, x)
+	if err != nil {
+		return err
+	}
+	clear(x)
+	for _, of := range all {
+		for i, v := range of {
+			x[i] += v
+		}
+	}
+	return nil
+}
+
+// maxMessage bounds what a rank may announce: the index of a large checkpoint.
+const maxMessage = 1 << 28
+
+// gatherBytes returns the message of every rank, by rank.
+func gatherBytes(ctx context.Context, g parallel.Group, op parallel.Op, message []byte) ([][]byte, error) {
+	const prefix = 8
+	sizes := make([]byte, prefix*g.Size())
+	binary.LittleEndian.PutUint64(sizes[prefix*g.Rank():], uint64(len(message)))
+	counts := make([]int, g.Size())
+	for i := range counts {
+		counts[i] = prefix
+	}
+	if err := g.AllGather(ctx, op, sizes, counts); err != nil {
+		return nil, err
+	}
+	total, from := 0, 0
+	for r := range counts {
+		n := binary.LittleEndian.Uint64(sizes[prefix*r:])
+		if n > maxMessage {
+			return nil, fmt.Errorf("%s: rank %d announces a message of %d bytes", op.Name, r, n)
+		}
+		counts[r] = int(n)
+		if r < g.Rank() {
+			from += counts[r]
+		}
+		total += counts[r]
+	}
+	joined := make([]byte, total)
+	copy(joined[from:], message)
+	if err := g.AllGather(ctx, op, joined, counts); err != nil {
+		return nil, err
+	}
+	all := make([][]byte, g.Size())
+	for r, n := range counts {
+		all[r], joined = joined[:n:n], joined[n:]
+	}
+	return all, nil
+}
+
+// messages is gatherBytes among all ranks.
+func (t *team) messages(ctx context.Context, name string, message string) ([]string, error) {
+	defer t.wait(time.Now())
+	all, err := gatherBytes(ctx, t.control, parallel.Op{Name: name}, []byte(message))
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(all))
+	for r, m := range all {
+		texts[r] = string(m)
+	}
+	return texts, nil
+}
+
+// fromLeader returns the leader's message.
+func (t *team) fromLeader(ctx context.Context, name, message string) (string, error) {
+	if !t.leads() {
+		message = ""
+	}
+	all, err := t.messages(ctx, name, message)
+	if err != nil {
+		return "", err
+	}
+	return all[0], nil
+}
+
+// leaderSays returns what the leader has decided.
+func (t *team) leaderSays(ctx context.Context, name string, mine bool) (bool, error) {
+	x := []float64{0}
+	if mine {
+		x[0] = 1
+	}
+	all, err := t.gather(ctx, parallel.Op{Name: name}, x)
+	return err == nil && all[0][0] != 0, err
+}
+
+func (t *team) wait(since time.Time) { t.waited += time.Since(since) }

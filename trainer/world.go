@@ -1,0 +1,63 @@
+package trainer
+
+import (
+	"fmt"
+
+	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
+	"jambalaya/parallel"
+)
+
+// World is this process's place among the ranks that train one model, for one
+// generation. Whoever calls Run has joined the generation, and closes the
+// transport when Run has returned.
+//
+// Run ends with an error that wraps parallel.ErrLost, ErrTimeout, ErrAborted or
+// ErrGeneration when the generation is over: join the next one and call Run again, on as
+// many ranks as there are then (see Config.OnRanks). It resumes from the newest
+// checkpoint that all of them can read. A rank whose Run fails in any other way has told
+// the others, by Transport.Abort. ErrStopped is returned on all ranks alike when
+// the context of one of them ended: all have finished the same step, and it is saved.
+type World struct {
+	// Transport reaches the other ranks. The number of its generation is above that
+	// of every checkpoint in the run's directory: an older one may not publish.
+	Transport parallel.Transport
+	// Term is that of the lease under which the generation was made. Checkpoints
+	// carry it.
+	Term uint64
+	// Fence, if there is one, is asked on rank 0 right before a checkpoint is
+	// published. An error stops the publication; one that wraps checkpoint.ErrFenced
+	// says that the generation may never publish again.
+	Fence func() error
+	// Watch, if there is one, is told of every step that this rank has taken, between
+	// steps: it must not block.
+	Watch func(Progress)
+}
+
+// Progress is what a rank says of itself after a step.
+type Progress struct {
+	Step    int64   // just taken
+	Steps   int64   // of the run
+	Tokens  int     // that this rank read in the step
+	Seconds float64 // that the step took
+	Waited  float64 // of these, in which it waited for other ranks
+	Result  StepResult
+}
+
+// OnRanks returns the configuration for a world of size ranks: the expert axis as
+// configured, and as many ranks of data as that leaves. A batch or experts that
+// cannot be shared out are errors of the configuration.
+func (c Config) OnRanks(size int) (Config, error) {
+	if size < 1 || size%c.Parallel.Expert != 0 {
+		return c, cli.Config(fmt.Errorf("parallel.expert: %d does not divide the %d workers there are", c.Parallel.Expert, size))
+	}
+	c.Parallel.Data = size / c.Parallel.Expert
+	return c, c.fits(size)
+}
+
+// fits says why the configuration cannot run on so many ranks.
+func (c Config) fits(world int) error {
+	var f config.Faults
+	f.Section("parallel", c.Parallel.Fits(parallel.Workload{World: world, NumExperts: c.Model.NumExperts, BatchSize: c.Trainer.BatchSize}))
+	return cli.Config(f.Err())
+}

@@ -1,0 +1,134 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"jambalaya/parallel"
+	"jambalaya/parallel/inproc"
+	"jambalaya/trainer/report"
+)
+
+// testRun is the run of all tests in worlds.
+const testRun = 0xcafe
+
+// worldConfig is tinyConfig for up to 4 ranks.
+func worldConfig(cache string, mesh parallel.Mesh) Config {
+	c := tinyConfig(cache)
+	c.Trainer.BatchSize, c.Trainer.Accumulation, c.Trainer.Steps = 4, 1, 12
+	c.Trainer.Threads = 1
+	c.Parallel.Data, c.Parallel.Expert = mesh.Data, mesh.Expert
+	return c
+}
+
+// runWorld trains in dir with a goroutine a rank, in one generation, and returns what
+// Run said on each.
+func runWorld(t *testing.T, ctx context.Context, dir string, cfg Config, generation uint64, change func(rank int, cfg *Config, opt *Options)) []error {
+	t.Helper()
+	size := cfg.Parallel.Mesh().Size()
+	network := inproc.New(size, nil)
+	errs := make([]error, size)
+	var wg sync.WaitGroup
+	for rank := range size {
+		transport, err := network.Join(parallel.Identity{Run: testRun, Generation: generation}, rank)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, opt := cfg, Options{Name: "tiny", Out: dir, Stdout: testOut(t), World: &World{Transport: transport}}
+		if change != nil {
+			change(rank, &cfg, &opt)
+		}
+		wg.Go(func() {
+			defer transport.Close()
+			errs[rank] = Run(ctx, cfg, opt)
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// testOut is where the runs of a test print to: the test's own output is only for what
+// went wrong.
+func testOut(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// trainWorld runs a world to its end and returns its losses.
+func trainWorld(t *testing.T, dir string, cfg Config, generation uint64) []float64 {
+	t.Helper()
+	if err := errors.Join(runWorld(t, t.Context(), dir, cfg, generation, nil)...); err != nil {
+		t.Fatal(err)
+	}
+	return lossesOf(t, dir)
+}
+
+// lossesOf reads the training losses of a run.
+func lossesOf(t *testing.T, dir string) []float64 {
+	t.Helper()
+	lines, err := report.ReadMetrics(filepath.Join(dir, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var losses []float64
+	for _, l := range lines {
+		if l.Train != nil {
+			losses = append(losses, float64(l.Train.Loss))
+		}
+	}
+	return losses
+}
+
+// trainAlone is the run that worlds are compared with.
+func trainAlone(t *testing.T, dir string, cfg Config) []float64 {
+	t.Helper()
+	cfg.Parallel = parallel.Default()
+	if err := Run(t.Context(), cfg, Options{Name: "tiny", Out: dir, Stdout: testOut(t)}); err != nil {
+		t.Fatal(err)
+	}
+	return lossesOf(t, dir)
+}
+
+// firstApart returns the first step, from 1, at which losses differ by more than
+// tolerance, relatively; 0 if there is none.
+func firstApart(a, b []float64, tolerance float64) int {
+	for i := range a {
+		if i >= len(b) || !(math.Abs(a[i]/b[i]-1) <= tolerance) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func TestWorldsAgree(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	want := trainAlone(t, t.TempDir(), worldConfig(cache, parallel.Mesh{Data: 1, Expert: 1}))
+	for _, mesh := range []parallel.Mesh{{Data: 2, Expert: 1}, {Data: 4, Expert: 1}} {
+		t.Run(fmt.Sprintf("%dx%d", mesh.Data, mesh.Expert), func(t *testing.T) {
+			t.Parallel()
+			got := trainWorld(t, t.TempDir(), worldConfig(cache, mesh), 1)
+			if len(got) != len(want) {
+				t.Fatalf("%d steps, want %d", len(got), len(want))
+			}
+			if at := firstApart(got, want, 1e-5); at > 0 {
+				t.Errorf("step %d: loss %v, alone %v", at, got[at-1], want[at-1])
+			}
+			if again := trainWorld(t, t.TempDir(), worldConfig(cache, mesh), 1); !slices.Equal(again, got) {
+				t.Errorf("a second run has other losses:\n%v\n%v", again, got)
+			}
+		})
+	}
+}
