@@ -40,7 +40,7 @@ type RunConfig struct {
 	EvalTokens int `yaml:"eval_tokens"` // held-out tokens of a validation
 
 	Samples       int      `yaml:"samples"`        // texts of a set of samples; 0: none
-	SampleEvery   int      `yaml:"sample_every"`   // steps from one set to the next; 0: only at the end
+	SampleEvery   int      `yaml:"sample_every"`   // steps from one set to the next, kept in samples/; 0: only at the end
 	SampleTokens  int      `yaml:"sample_tokens"`  // longest sample
 	SamplePrompts []string `yaml:"sample_prompts"` // taken in turn
 	// SampleTemperature and SampleTopP shape the choice of tokens, as in generate.

@@ -16,6 +16,7 @@
 //	metrics.jsonl    a line a step (package report)
 //	checkpoints/     package checkpoint
 //	loss.png, samples.txt, tokenizer.json
+//	samples/         the sets of samples during training, if sample_every asks for them
 //
 // # Invariants
 //

@@ -3,10 +3,14 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode"
 
 	"jambalaya/data/source"
+	"jambalaya/internal/human"
 	"jambalaya/trainer/report"
 )
 
@@ -28,18 +32,45 @@ func (r *run) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := report.PlotLoss(r.dir.file(plotFile), report.Plot{Title: r.opt.Name, Lines: lines, Baselines: baselines}); err != nil {
+	if err := report.PlotLoss(r.dir.file(plotFile), report.Plot{Title: r.title(), Lines: lines, Baselines: baselines}); err != nil {
 		return err
 	}
-	samples, err := sampleSet(r.device, r.weights, r.corpus.Tokenizer(), r.cfg.Trainer)
+	samples, err := r.sample(samplesFile)
 	if err != nil {
-		return err
-	}
-	if err := writeFile(r.dir.file(samplesFile), joinSamples(samples)); err != nil {
 		return err
 	}
 	r.summary(lines, baselines, len(text), samples)
 	return nil
+}
+
+// title is that of the plot.
+func (r *run) title() string {
+	return fmt.Sprintf("%s: %s parameters, %s tokens", r.opt.Name, human.Count(float64(r.cfg.Model.Counts().Total)), human.Count(float64(r.tokens)))
+}
+
+// sample generates a set of samples and writes it to a file of the run.
+func (r *run) sample(name string) ([]string, error) {
+	samples, err := sampleSet(r.device, r.weights, r.corpus.Tokenizer(), r.cfg.Trainer)
+	if err != nil {
+		return nil, err
+	}
+	return samples, writeFile(r.dir.file(name), joinSamples(samples))
+}
+
+// sampleIfDue writes the set of samples that is due after a step. One that cannot
+// be written is no reason to stop.
+func (r *run) sampleIfDue() {
+	every := int64(r.cfg.Trainer.SampleEvery)
+	if every == 0 || r.done%every != 0 {
+		return
+	}
+	err := os.MkdirAll(r.dir.file(samplesDir), 0o755)
+	if err == nil {
+		_, err = r.sample(filepath.Join(samplesDir, fmt.Sprintf("step-%08d.txt", r.done)))
+	}
+	if err != nil {
+		r.printf("warning: samples of step %d: %v", r.done, err)
+	}
 }
 
 // summary says how the run ended, where everything is and what to try next.
@@ -63,10 +94,27 @@ func (r *run) summary(lines []report.Line, baselines []report.Compressed, textBy
 		}
 	}
 	r.printf("\nIn %s: %s, %s, %s, %s and %s.", r.dir.path, metricsFile, plotFile, samplesFile, configFile, checkpointDir+"/")
-	r.printf("Next:\n"+
-		"  go run ./cmd/generate --run %[1]s --prompt \"func main() {\"\n"+
-		"  go run ./cmd/ckpt ls --run %[1]s\n"+
-		"  go run ./cmd/train --config nano --set trainer.minutes=30 --out runs/longer", r.dir.path)
+	next := []string{
+		"generate --run %s --prompt " + strconv.Quote(r.prompt()),
+		"ckpt ls --run %s",
+		"ckpt export --run %s --out " + filepath.Join("hub", r.opt.Name),
+	}
+	if r.opt.Name == "nano" {
+		next = append(next, "train --set trainer.minutes=30 --out runs/longer")
+	}
+	r.printf("Next:")
+	for _, command := range next {
+		r.printf("%s", "  go run ./cmd/"+strings.ReplaceAll(command, "%s", r.dir.path))
+	}
+}
+
+// prompt is one to try the model with: the last line of the first of the configuration.
+func (r *run) prompt() string {
+	if len(r.cfg.Trainer.SamplePrompts) == 0 {
+		return "func main() {"
+	}
+	text := strings.TrimSpace(r.cfg.Trainer.SamplePrompts[0])
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // writesGo says whether the model learnt from Go alone.

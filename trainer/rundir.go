@@ -19,6 +19,7 @@ const (
 	metricsFile   = "metrics.jsonl"
 	plotFile      = "loss.png"
 	samplesFile   = "samples.txt"
+	samplesDir    = "samples"
 	checkpointDir = "checkpoints"
 	tokenizerFile = "tokenizer.json"
 	lockFile      = ".lock"

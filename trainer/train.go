@@ -87,6 +87,7 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 		r.printf("step %d: %s", r.done, v)
 	}
 	if r.team.leads() {
+		r.sampleIfDue()
 		if err := r.metrics.Append(line); err != nil {
 			return err
 		}

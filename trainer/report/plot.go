@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -77,7 +78,7 @@ func render(p Plot) (*vgimg.Canvas, error) {
 	}{
 		{"", extremes(train), lightBlue, vg.Points(0.6)},
 		{"training", sample(smooth(train)), blue, vg.Points(1.8)},
-		{"validation", sample(validation), orange, vg.Points(1.4)},
+		{"validation" + lastBits(p.Lines), sample(validation), orange, vg.Points(1.4)},
 	}
 	for _, c := range curves {
 		if len(c.points) == 0 {
@@ -138,6 +139,21 @@ func scaleAxes(figure *plot.Plot) {
 	figure.Y.Min = 0.97 * min(figure.Y.Min, figure.Y.Max/1.2)
 	figure.Y.Scale = plot.LogScale{}
 	figure.Y.Tick.Marker = plot.TickerFunc(lossTicks)
+	figure.X.Tick.Marker = plot.TickerFunc(stepTicks)
+}
+
+// stepTicks puts marks at four to ten round numbers of steps.
+func stepTicks(low, high float64) []plot.Tick {
+	const most = 10
+	unit := 1.0
+	for i := 0; (high-low)/unit > most; i++ {
+		unit *= []float64{2, 2.5, 2}[i%3] // 1, 2, 5, 10
+	}
+	var ticks []plot.Tick
+	for x := math.Ceil(low/unit) * unit; x <= high; x += unit {
+		ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(x, 'f', -1, 64)})
+	}
+	return ticks
 }
 
 // lossTicks puts marks at round numbers, more of them where few fit.
@@ -172,6 +188,16 @@ func addMarks(figure *plot.Plot, validation plotter.XYs) error {
 	dots.GlyphStyle = draw.GlyphStyle{Color: orange, Radius: vg.Points(2.4), Shape: draw.CircleGlyph{}}
 	figure.Add(dots)
 	return nil
+}
+
+// lastBits is what a legend says of the last validation.
+func lastBits(lines []Line) string {
+	for _, l := range slices.Backward(lines) {
+		if l.Validation != nil && l.BitsPerByte > 0 && finite(l.BitsPerByte) {
+			return fmt.Sprintf(": %.2f bits a byte", l.BitsPerByte)
+		}
+	}
+	return ""
 }
 
 // addBaselines draws a horizontal line for each compressor.

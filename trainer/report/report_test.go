@@ -368,3 +368,19 @@ func TestCurves(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestStepTicks(t *testing.T) {
+	t.Parallel()
+	for high, want := range map[float64]string{
+		1: "0 1", 7: "0 1 2 3 4 5 6 7", 50: "0 5 10 15 20 25 30 35 40 45 50", 997: "0 100 200 300 400 500 600 700 800 900",
+		12_345: "0 2000 4000 6000 8000 10000 12000", 3e9: "0 500000000 1000000000 1500000000 2000000000 2500000000 3000000000",
+	} {
+		var labels []string
+		for _, tick := range stepTicks(0, high) {
+			labels = append(labels, tick.Label)
+		}
+		if got := strings.Join(labels, " "); got != want {
+			t.Errorf("up to %g: %s, want %s", high, got, want)
+		}
+	}
+}
