@@ -212,6 +212,7 @@ func (b *builder) scan(batch, length, dim, states, chunk, mean int, state bool) 
 
 func optimiserCases(add adder) {
 	for _, n := range []int{1, 1000, 100003} {
+		add(fmt.Sprintf("narrow/%d", n), func(b *builder) []*G.Node { return []*G.Node{b.Narrow(b.fp32(b.constant(1, n)), b.constant(1, n))} })
 		for _, grad := range []float64{1, math.Inf(1)} {
 			add(fmt.Sprintf("adamw/%d/%v", n, grad), func(b *builder) []*G.Node {
 				p, m, g := b.fp32(b.constant(1, n)), b.fp32(b.constant(1, n)), b.constant(1, n)
@@ -224,7 +225,7 @@ func optimiserCases(add adder) {
 				}
 				squares := b.SumSquares(g)
 				hyper := b.fp32(b.with([]float64{1e-3, 0.1, 0.05, 1}, 4))
-				return b.AdamW(p, m, v, g, squares, hyper, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})
+				return b.AdamW(p, m, v, g, squares, hyper, b.constant(1, n), op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})
 			})
 		}
 	}

@@ -15,7 +15,7 @@ func (s *stack) mlp(x *G.Node, layer int) *G.Node {
 func (s *stack) moe(x *G.Node, layer int) *G.Node {
 	c := s.cfg
 	prefix := LayerPrefix(layer)
-	probs, weights, index := s.RouterTopK(s.linear(x, prefix+MoERouter), c.NumExpertsPerTok, c.NormalizeTopK)
+	probs, weights, index := s.RouterTopK(s.MatMulF32(x, s.weight(prefix+MoERouter), false, true), c.NumExpertsPerTok, c.NormalizeTopK)
 	s.probs, s.index = append(s.probs, probs), append(s.index, index)
 
 	routing := s.ExpertSort(index, c.NumExperts)

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"jambalaya/internal/prng"
 )
@@ -52,9 +53,11 @@ func (c Config) InitParam(p Param, seed uint64, dst []float32) {
 // others are.
 func (c Config) InitExperts(p Param, seed uint64, first int, dst []float32) {
 	size := p.Size() / p.Shape[0]
+	var experts sync.WaitGroup
 	for e := 0; e*size < len(dst); e++ {
-		c.normal(prng.New(seed, fmt.Sprintf("init/%s.%d", p.Name, first+e)), dst[e*size:(e+1)*size])
+		experts.Go(func() { c.normal(prng.New(seed, fmt.Sprintf("init/%s.%d", p.Name, first+e)), dst[e*size:(e+1)*size]) })
 	}
+	experts.Wait()
 }
 
 // initDt initialises the projection that makes time steps, softplus(W dt + b).

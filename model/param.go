@@ -30,6 +30,16 @@ func (k Kind) decays() bool {
 	return true
 }
 
+// narrows says which kinds have a copy in bf16 for products where a model computes in
+// that; the others are few and are read as they are.
+func (k Kind) narrows() bool {
+	switch k {
+	case Embedding, Linear, Router, Experts, DtWeight:
+		return true
+	}
+	return false
+}
+
 // Param is one parameter of the graph. Its layout is chosen for few and large
 // matrix products, so it may hold several tensors of the hub: see HubTensors.
 type Param struct {

@@ -101,6 +101,11 @@ func NewTrainingGraph(cfg Config, batch, length int, opt GraphOptions) (*Trainin
 			g.Hidden = append(g.Hidden, id(h))
 		}
 	}
+	for _, seed := range []engine.ValueID{g.SeedLoss, g.SeedAux} {
+		if seed >= 0 {
+			prog.Values[seed].Class = engine.F32
+		}
+	}
 	for _, p := range cfg.Params() {
 		g.Params = append(g.Params, id(s.params[p.Name]))
 	}

@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 
+	G "gorgonia.org/gorgonia"
+
 	"jambalaya/internal/engine"
 	"jambalaya/model/op"
 )
@@ -48,6 +50,15 @@ func NewUpdate(be engine.Backend, w *Weights, c op.AdamWConfig, decays func(Para
 			cfg.WeightDecay = 0
 		}
 		in := b.Graph().AllNodes()[:0:0]
+		var narrow *G.Node
+		if w.Narrow != nil && part.from < w.Narrow.Size() {
+			if part.to > w.Narrow.Size() {
+				return nil, fmt.Errorf("model: optimiser: with weights in %v, decay has to be by kind of parameter", w.Narrow.DType)
+			}
+			name := fmt.Sprintf("narrow.%d", i)
+			narrow = b.Input(name, part.to-part.from)
+			bind[name] = sub(w.Narrow, part.from, part.to-part.from)
+		}
 		for _, t := range []struct {
 			name string
 			flat *engine.Tensor
@@ -56,7 +67,7 @@ func NewUpdate(be engine.Backend, w *Weights, c op.AdamWConfig, decays func(Para
 			in = append(in, b.Input(name, part.to-part.from))
 			bind[name] = sub(t.flat, part.from, part.to-part.from)
 		}
-		outs = append(outs, b.AdamW(in[0], in[1], in[2], b.Slice(grad, part.from, part.to-part.from), sumsq, hyper, cfg)...)
+		outs = append(outs, b.AdamW(in[0], in[1], in[2], b.Slice(grad, part.from, part.to-part.from), sumsq, hyper, narrow, cfg)...)
 	}
 	prog, err := engine.Lower(b.Graph(), outs...)
 	if err != nil {

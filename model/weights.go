@@ -2,8 +2,12 @@ package model
 
 import (
 	"fmt"
+	"runtime"
+
+	G "gorgonia.org/gorgonia"
 
 	"jambalaya/internal/engine"
+	"jambalaya/model/op"
 )
 
 // Weights are a model's parameters on a backend, with their gradients and the
@@ -16,9 +20,10 @@ type Weights struct {
 	Config Config
 	Params []Param
 
-	Value *engine.Tensor // all weights, fp32
-	Grad  *engine.Tensor // nil for a model that only runs forward
-	M, V  *engine.Tensor // first and second moment; nil likewise
+	Value  *engine.Tensor // all weights, fp32
+	Narrow *engine.Tensor // in bf16, those that products read, and others among them; nil in fp32
+	Grad   *engine.Tensor // nil for a model that only runs forward
+	M, V   *engine.Tensor // first and second moment; nil likewise
 
 	backend engine.Backend
 	order   []int // parameters as they lie in the flat buffers
@@ -28,22 +33,54 @@ type Weights struct {
 // paramAlign keeps every parameter on a cache line and a vector's width.
 const paramAlign = 64
 
+// Precision is what a model computes in, and how its gradients are stored.
+type Precision struct {
+	Compute, Grad engine.DType
+}
+
 // NewWeights allocates the weights of a model, all zero. A model that trains has
-// gradients and moments too.
+// gradients and moments too. All is fp32.
 func NewWeights(be engine.Backend, cfg Config, trains bool) (*Weights, error) {
+	return NewMixedWeights(be, cfg, trains, Precision{})
+}
+
+// NewMixedWeights is NewWeights for a model that may compute in bf16: weights and
+// moments stay fp32, and products read a copy of the weights.
+func NewMixedWeights(be engine.Backend, cfg Config, trains bool, p Precision) (*Weights, error) {
 	w := &Weights{Config: cfg, Params: cfg.Params(), backend: be}
 	size := w.layout()
-	for _, t := range []**engine.Tensor{&w.Value, &w.Grad, &w.M, &w.V} {
-		mem, err := be.Alloc(4 * int64(size))
-		if err != nil {
+	narrow := 0
+	if p.Compute != engine.Float32 {
+		narrow = w.spans(func(p Param) bool { return !p.NoDecay })[0].to // the group with all that narrows
+	}
+	for _, t := range []struct {
+		at    **engine.Tensor
+		size  int
+		dtype engine.DType
+		train bool
+	}{{&w.Value, size, engine.Float32, false}, {&w.Narrow, narrow, p.Compute, false}, {&w.Grad, size, p.Grad, true},
+		{&w.M, size, engine.Float32, true}, {&w.V, size, engine.Float32, true}} {
+		if t.size == 0 || t.train && !trains {
+			continue
+		}
+		tensor := &engine.Tensor{Shape: []int{t.size}, DType: t.dtype}
+		var err error
+		if tensor.Mem, err = be.Alloc(tensor.Bytes()); err != nil {
 			return nil, fmt.Errorf("model: weights of %d parameters: %w", cfg.Counts().Total, err)
 		}
-		*t = &engine.Tensor{Shape: []int{size}, DType: engine.Float32, Mem: mem}
-		if !trains {
-			break
-		}
+		*t.at = tensor
 	}
 	return w, nil
+}
+
+// Bytes is the memory of all buffers.
+func (w *Weights) Bytes() (n int64) {
+	for _, t := range []*engine.Tensor{w.Value, w.Narrow, w.Grad, w.M, w.V} {
+		if t != nil {
+			n += t.Bytes()
+		}
+	}
+	return n
 }
 
 // layout assigns the offsets and returns the size of the flat buffers.
@@ -104,6 +141,31 @@ func sub(flat *engine.Tensor, offset int, shape ...int) *engine.Tensor {
 	return &engine.Tensor{Shape: shape, DType: flat.DType, Mem: flat.Mem, Off: flat.Off + int64(offset)*flat.DType.Bytes()}
 }
 
+// Refresh makes the copy for products follow weights that have been written.
+func (w *Weights) Refresh() error {
+	if w.Narrow == nil {
+		return nil
+	}
+	b := op.NewBuilder()
+	n := w.Narrow.Size()
+	from, to := b.Input("value", n), b.Input("narrow", n)
+	prog, err := engine.Lower(b.Graph(), b.Narrow(from, to))
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	bind := map[engine.ValueID]*engine.Tensor{}
+	for node, t := range map[*G.Node]*engine.Tensor{from: sub(w.Value, 0, n), to: w.Narrow} {
+		v, _ := prog.Value(node)
+		bind[v] = t
+	}
+	plan, err := engine.NewPlan(prog, w.backend, engine.Options{Bind: bind})
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	defer plan.Close()
+	return plan.Run()
+}
+
 // Init draws the initial weights and clears the moments.
 func (w *Weights) Init(seed uint64) error {
 	for _, t := range []*engine.Tensor{w.M, w.V} {
@@ -114,14 +176,58 @@ func (w *Weights) Init(seed uint64) error {
 			return err
 		}
 	}
-	for i, p := range w.Params {
-		x := make([]float32, p.Size())
-		w.Config.InitParam(p, seed, x)
-		if err := w.backend.Write(w.Param(w.Value, i), x); err != nil {
+	if err := w.draw(seed); err != nil {
+		return err
+	}
+	return w.Refresh()
+}
+
+// draw draws the parameters on all processors, and writes them in order.
+func (w *Weights) draw(seed uint64) error {
+	drawn := make(chan chan []float32, runtime.GOMAXPROCS(0)) // as many at a time as it holds
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for _, p := range w.Params {
+			one := make(chan []float32, 1)
+			select {
+			case drawn <- one:
+			case <-stop:
+				return
+			}
+			go func() {
+				x := make([]float32, p.Size())
+				w.Config.InitParam(p, seed, x)
+				one <- x
+			}()
+		}
+	}()
+	for i := range w.Params {
+		if err := w.backend.Write(w.Param(w.Value, i), <-<-drawn); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// BindCompute is Bind for a plan that computes in the precision of the weights:
+// products read the copy.
+func (w *Weights) BindCompute(params, grads, sums []engine.ValueID) map[engine.ValueID]*engine.Tensor {
+	b := w.Bind(params, grads, sums)
+	for i, v := range params {
+		if w.Narrow != nil && w.Params[i].Kind.narrows() {
+			b[v] = w.Param(w.Narrow, i)
+		}
+	}
+	return b
+}
+
+// Compute is the type that plans over the weights compute in.
+func (w *Weights) Compute() engine.DType {
+	if w.Narrow == nil {
+		return engine.Float32
+	}
+	return w.Narrow.DType
 }
 
 // Bind places a graph's parameters, and its gradients if it has them, in the

@@ -47,8 +47,11 @@ type RunConfig struct {
 	SampleTemperature float64 `yaml:"sample_temperature"`
 	SampleTopP        float64 `yaml:"sample_top_p"`
 
-	Device  string `yaml:"device"`  // auto, cpu or cuda
-	Threads int    `yaml:"threads"` // of the CPU; 0: one a core
+	Device string `yaml:"device"` // auto, cpu or cuda
+	// Precision is what activations and products are computed in: fp32, bf16 (with
+	// master weights and moments in fp32), or auto, bf16 where the device is a GPU.
+	Precision string `yaml:"precision"`
+	Threads   int    `yaml:"threads"` // of the CPU; 0: one a core
 }
 
 // Default returns a small job with the defaults of every section.
@@ -59,7 +62,7 @@ func Default() Config {
 		Trainer: RunConfig{
 			Steps: 1000, Seed: 1, BatchSize: 8, Accumulation: 1, Recompute: "none", EvalEvery: 100, EvalTokens: 1 << 16,
 			SampleTokens: 256, SamplePrompts: []string{"func main() {"}, Samples: 1, SampleTemperature: 0.8, SampleTopP: 0.95,
-			Device: "auto",
+			Device: "auto", Precision: "auto",
 		},
 		Optim:      optim.Default(),
 		Parallel:   parallel.Default(),
@@ -132,6 +135,11 @@ func (c RunConfig) Validate() error {
 	case "auto", "cpu", "cuda":
 	default:
 		f.Add("device", "%q is not one of auto, cpu, cuda", c.Device)
+	}
+	switch c.Precision {
+	case "auto", "fp32", "bf16":
+	default:
+		f.Add("precision", "%q is not one of auto, fp32, bf16", c.Precision)
 	}
 	within("threads", c.Threads, 0, 1<<12)
 	return f.Err()

@@ -9,7 +9,7 @@ func (c Config) identity() Config {
 	c.Checkpoint, c.Parallel = standard.Checkpoint, standard.Parallel
 	c.Data.CacheDir, c.Data.Prefetch = standard.Data.CacheDir, standard.Data.Prefetch
 	t, d := &c.Trainer, standard.Trainer
-	t.Minutes, t.Device, t.Threads = d.Minutes, d.Device, d.Threads
+	t.Minutes, t.Device, t.Precision, t.Threads = d.Minutes, d.Device, d.Precision, d.Threads
 	t.EvalEvery, t.EvalTokens = d.EvalEvery, d.EvalTokens
 	t.Samples, t.SampleEvery, t.SampleTokens, t.SamplePrompts = d.Samples, d.SampleEvery, d.SampleTokens, d.SamplePrompts
 	t.SampleTemperature, t.SampleTopP = d.SampleTemperature, d.SampleTopP

@@ -32,7 +32,7 @@ func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, corp
 	if err != nil {
 		return nil, err
 	}
-	plan, err := engine.NewPlan(g.Program, be, engine.Options{Bind: w.Bind(g.Params, nil, nil)})
+	plan, err := engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Bind: w.BindCompute(g.Params, nil, nil)})
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,8 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team) (*lear
 		return nil, err
 	}
 	g := l.graph
-	l.plan, err = engine.NewPlan(g.Program, be, engine.Options{Recompute: recompute, Bind: w.Bind(g.Params, g.Grads, g.Sums)})
+	l.plan, err = engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Recompute: recompute,
+		Bind: w.BindCompute(g.Params, g.Grads, g.Sums)})
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +228,7 @@ func (l *learner) result(targets int) StepResult {
 func (l *learner) memory() string {
 	u := l.plan.Usage()
 	return fmt.Sprintf("%s of activations planned (%s without reuse), %s of weights and optimiser",
-		human.Bytes(u.Arena), human.Bytes(u.Sum), human.Bytes(4*l.weights.Value.Bytes()))
+		human.Bytes(u.Arena), human.Bytes(u.Sum), human.Bytes(l.weights.Bytes()))
 }
 
 func (l *learner) close() {

@@ -21,7 +21,7 @@ type Rehearsal struct {
 
 // NewRehearsal makes a model with fresh weights on a device.
 func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
-	w, err := model.NewWeights(d, cfg.Model, true)
+	w, err := d.newWeights(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (r *Rehearsal) Plans() []*engine.Plan {
 // Planned is the device memory of a step in bytes: weights, gradient, moments and
 // activations.
 func (r *Rehearsal) Planned() int64 {
-	n := 4 * r.weights.Value.Bytes()
+	n := r.weights.Bytes()
 	for _, p := range r.Plans() {
 		u := p.Usage()
 		n += u.Arena + u.Inputs

@@ -194,7 +194,7 @@ func (r *run) openModel(context.Context) error {
 	if r.device, err = OpenDevice(c.Trainer.Device, c.Trainer.Threads); err != nil {
 		return err
 	}
-	if r.weights, err = model.NewWeights(r.device, c.Model, true); err != nil {
+	if r.weights, err = r.device.newWeights(c); err != nil {
 		return err
 	}
 	if r.learner, err = newLearner(r.device, r.weights, c, r.team); err != nil {

@@ -96,6 +96,9 @@ func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoin
 			}
 		}
 	}
+	if err := w.Refresh(); err != nil {
+		return err
+	}
 	return checkNames(w, c)
 }
 

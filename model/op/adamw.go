@@ -39,21 +39,41 @@ type AdamWConfig struct {
 // sumsq[1] is the sum of squares of the whole gradient; where it is not finite
 // nothing changes. hyper[4] holds what differs from step to step: lr, 1-beta1^t,
 // 1-beta2^t, and 1 to apply the step or 0 to skip it.
-func (b *Builder) AdamW(p, m, v, grad, sumsq, hyper *G.Node, c AdamWConfig) []*G.Node {
+//
+// narrow, which may be nil, is a copy of p for products, stored as it is bound: the
+// step leaves the new weights there too, rounded.
+func (b *Builder) AdamW(p, m, v, grad, sumsq, hyper, narrow *G.Node, c AdamWConfig) []*G.Node {
 	n := p.Shape().TotalSize()
 	updates := func(input int) engine.Out { return engine.Out{Shape: []int{n}, Class: engine.F32, Updates: input + 1} }
+	in, outs := []*G.Node{p, m, v, grad, sumsq, hyper}, []engine.Out{updates(0), updates(1), updates(2)}
+	if narrow != nil {
+		in, outs = append(in, narrow), append(outs, engine.Out{Shape: []int{n}, Class: engine.Act, Updates: len(in) + 1})
+	}
 	return b.apply(def{
 		kernel: "adamw",
 		attrs: engine.Attrs{num("beta1", c.Beta1), num("beta2", c.Beta2), num("eps", c.Eps),
-			num("weight_decay", c.WeightDecay), num("clip", c.Clip)},
-		outs: []engine.Out{updates(0), updates(1), updates(2)},
+			num("weight_decay", c.WeightDecay), num("clip", c.Clip), flag("narrow", narrow != nil)},
+		outs: outs,
 		ref:  func(in, out [][]float64) { adamWRef(c, in, out) },
-	}, p, m, v, grad, sumsq, hyper)
+	}, in...)
+}
+
+// Narrow copies x to another tensor, in place, as that is stored.
+func (b *Builder) Narrow(x, to *G.Node) *G.Node {
+	check(x.Shape().Eq(to.Shape()), "narrow %v to %v", x.Shape(), to.Shape())
+	return b.apply(def{
+		kernel: "narrow",
+		outs:   []engine.Out{{Shape: x.Shape().Clone(), Class: engine.Act, Updates: 2}},
+		ref:    func(in, out [][]float64) { copy(out[0], in[0]) },
+	}, x, to)[0]
 }
 
 func adamWRef(c AdamWConfig, in, out [][]float64) {
-	for i := range out {
+	for i := range 3 {
 		copy(out[i], in[i])
+	}
+	if len(out) > 3 {
+		copy(out[3], in[6])
 	}
 	norm, hyper := math.Sqrt(in[4][0]), in[5]
 	if math.IsNaN(norm) || math.IsInf(norm, 0) || hyper[3] == 0 {
@@ -70,6 +90,9 @@ func adamWRef(c AdamWConfig, in, out [][]float64) {
 		m[i] = c.Beta1*m[i] + (1-c.Beta1)*g
 		v[i] = c.Beta2*v[i] + (1-c.Beta2)*g*g
 		p[i] -= hyper[0] / hyper[1] * m[i] / (math.Sqrt(v[i])/math.Sqrt(hyper[2]) + c.Eps)
+	}
+	if len(out) > 3 {
+		copy(out[3], p)
 	}
 }
 

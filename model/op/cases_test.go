@@ -196,9 +196,12 @@ var cases = []opCase{
 		y, final := scan(k, s, true)
 		return nil, nodes{y, final}
 	}},
-	{"adamw", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 0, []float64{0.01, 0.1, 0.001, 1}) }},
-	{"adamw clipped", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 0.5, []float64{0.01, 0.5, 0.01, 1}) }},
-	{"adamw skipped", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 1, []float64{0.01, 0.5, 0.01, 0}) }},
+	{"adamw", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 0, []float64{0.01, 0.1, 0.001, 1}, false) }},
+	{"adamw clipped", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 0.5, []float64{0.01, 0.5, 0.01, 1}, true) }},
+	{"adamw skipped", func(k *kit, s size) (nodes, nodes) { return adamw(k, s, 1, []float64{0.01, 0.5, 0.01, 0}, true) }},
+	{"narrow", func(k *kit, s size) (nodes, nodes) {
+		return nil, nodes{k.Narrow(k.fixed("x", s.rows(), 3), k.fixed("to", s.rows(), 3))}
+	}},
 	{"accumulate", func(k *kit, s size) (nodes, nodes) {
 		return nil, nodes{k.Accumulate(k.fixed("sum", s.rows(), s.h), k.fixed("x", s.rows(), s.h))}
 	}},
@@ -270,7 +273,7 @@ func moe(k *kit, s size) (outs, rest nodes) {
 	return nodes{k.Combine(ys, weights, r), loss}, nodes{load}
 }
 
-func adamw(k *kit, s size, clip float64, hyper []float64) (outs, rest nodes) {
+func adamw(k *kit, s size, clip float64, hyper []float64, narrows bool) (outs, rest nodes) {
 	n := s.rows() * s.h
 	v := k.fixed("v", n)
 	for i, x := range k.values[v] {
@@ -280,5 +283,9 @@ func adamw(k *kit, s size, clip float64, hyper []float64) (outs, rest nodes) {
 	h := k.keep(k.Input("hyper", 4), hyper)
 	sumsq := k.SumSquares(g)
 	c := AdamWConfig{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, WeightDecay: 0.1, Clip: clip}
-	return nil, append(k.AdamW(k.fixed("p", n), k.fixed("m", n), v, g, sumsq, h, c), sumsq)
+	var narrow *G.Node
+	if narrows {
+		narrow = k.fixed("narrow", n)
+	}
+	return nil, append(k.AdamW(k.fixed("p", n), k.fixed("m", n), v, g, sumsq, h, narrow, c), sumsq)
 }

@@ -19,7 +19,7 @@ import (
 var attributes = map[string]string{
 	"add":                 "",
 	"add_bias":            "",
-	"adamw":               "beta1 beta2 eps weight_decay clip",
+	"adamw":               "beta1 beta2 eps weight_decay clip narrow",
 	"attention":           "batch length heads kv_heads head_dim",
 	"attention_cached":    "batch length heads kv_heads head_dim capacity",
 	"attention_grad":      "batch length heads kv_heads head_dim",
@@ -39,6 +39,7 @@ var attributes = map[string]string{
 	"grouped_matmul_dw":   "",
 	"grouped_matmul_dx":   "",
 	"matmul":              "ta tb",
+	"narrow":              "",
 	"rms_norm":            "eps residual",
 	"rms_norm_grad":       "residual",
 	"rope":                "batch length heads kv_heads head_dim theta inverse offset",

@@ -379,7 +379,7 @@ func TestAdamW(t *testing.T) {
 		in := func(name string, v ...float64) nodes { return nodes{k.keep(k.Input(name, len(v)), v)} }
 		g := in("g", c.grad...)[0]
 		p := k.AdamW(in("p", 2, 5)[0], in("m", 0, 0)[0], in("v", 0, 0)[0], g, k.SumSquares(g),
-			in("hyper", lr, 1-beta1, 1-beta2, 1)[0], AdamWConfig{Beta1: beta1, Beta2: beta2, WeightDecay: decay})[0]
+			in("hyper", lr, 1-beta1, 1-beta2, 1)[0], nil, AdamWConfig{Beta1: beta1, Beta2: beta2, WeightDecay: decay})[0]
 		got, err := Evaluate(k.Graph(), k.values, p)
 		if err != nil {
 			t.Fatal(err)

@@ -8,15 +8,31 @@ import (
 
 // MatMul is op(x) op(y) for matrices, op being the transpose where ta or tb is
 // set. A linear layer of weight w[N,K] is MatMul(xTK, w, false, true).
-func (b *Builder) MatMul(x, y *G.Node, ta, tb bool) *G.Node {
+func (b *Builder) MatMul(x, y *G.Node, ta, tb bool) *G.Node { return b.matMul(x, y, ta, tb, act) }
+
+// A product with an inner dimension of up to quickDepth takes about as long to write as
+// to compute, on a device with 200 operations a byte; if its result is widening times as
+// large as what it is made from, it is made again rather than kept. The projection of the
+// steps of a scan is one.
+const (
+	quickDepth = 128
+	widening   = 16
+)
+
+// MatMulF32 is a product that is stored in fp32 whatever the plan computes in, as
+// the router's is.
+func (b *Builder) MatMulF32(x, y *G.Node, ta, tb bool) *G.Node { return b.matMul(x, y, ta, tb, f32) }
+
+func (b *Builder) matMul(x, y *G.Node, ta, tb bool, stored func(shape ...int) engine.Out) *G.Node {
 	m, k := dims(x, ta)
 	k2, n := dims(y, tb)
 	check(k == k2, "matmul %v (transposed %t) by %v (transposed %t)", x.Shape(), ta, y.Shape(), tb)
 	return b.apply(def{
 		kernel: "matmul",
 		attrs:  engine.Attrs{flag("ta", ta), flag("tb", tb)},
-		outs:   []engine.Out{act(m, n)},
+		outs:   []engine.Out{stored(m, n)},
 		diff:   diff(2, 0, 1),
+		cheap:  n >= widening*k && k <= quickDepth,
 		ref:    func(in, out [][]float64) { matmulRef(in[0], in[1], out[0], m, n, k, ta, tb) },
 		grad: func(in, _, dout []*G.Node) []*G.Node {
 			x, y, d := in[0], in[1], dout[0]

@@ -9,6 +9,7 @@ import (
 func init() {
 	register("sum_squares", sized(sumSquares))
 	register("adamw", sized(adamW))
+	register("narrow", sized(narrow))
 }
 
 // flatBlock is the number of elements in a task over a flat buffer. Sums depend on it.
@@ -36,7 +37,13 @@ func adamW(b *Backend, a *args) func() error {
 	opt := simd.AdamW{Beta1: a.Attrs.Float("beta1"), Beta2: a.Attrs.Float("beta2"), Eps: a.Attrs.Float("eps"),
 		WeightDecay: a.Attrs.Float("weight_decay")}
 	p, m, v, grad, squares, hyper := a.in(true), a.in(true), a.in(true), a.in(true), a.in(true), a.in(true)
-	update := b.over(n, flatBlock, func(lo, hi, _ int) { opt.Step(p[lo:hi], m[lo:hi], v[lo:hi], grad[lo:hi]) })
+	second := a.in(a.Attrs.Bool("narrow"))
+	update := b.over(n, flatBlock, func(lo, hi, _ int) {
+		opt.Step(p[lo:hi], m[lo:hi], v[lo:hi], grad[lo:hi])
+		if second != nil {
+			copy(second[lo:hi], p[lo:hi])
+		}
+	})
 	return func() error {
 		norm := math.Sqrt(float64(squares[0]))
 		if math.IsNaN(norm) || math.IsInf(norm, 0) || hyper[3] == 0 {
@@ -50,4 +57,11 @@ func adamW(b *Backend, a *args) func() error {
 		update()
 		return nil
 	}
+}
+
+// narrow copies: all that the processor stores is fp32.
+func narrow(b *Backend, a *args) func() error {
+	n := a.In[0].Size()
+	x, to := a.in(true), a.out(0)
+	return step(b.over(n, flatBlock, func(lo, hi, _ int) { copy(to[lo:hi], x[lo:hi]) }))
 }

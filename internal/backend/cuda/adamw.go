@@ -3,6 +3,7 @@ package cuda
 func init() {
 	register("sum_squares", sumSquares)
 	register("adamw", adamW)
+	register("narrow", narrow)
 }
 
 func sumSquares(a *args) {
@@ -17,8 +18,11 @@ func sumSquares(a *args) {
 
 func adamW(a *args) {
 	p, m, v, g := a.In[0], a.In[1], a.In[2], a.In[3]
+	second := a.out(3)
 	attr := func(name string) float32 { return float32(a.Attrs.Float(name)) }
-	vec, width := vector(p.Size(), p, m, v, g)
-	a.file("optimizer", typed("G", g), vec).launch("adamw", flat(p.Size(), width), p, m, v, g, a.In[4], a.In[5], p.Size(),
+	vec, width := vector(p.Size(), p, m, v, g, second)
+	a.file("optimizer", typed("G", g), typed("NARROW", second), vec).launch("adamw", flat(p.Size(), width), p, m, v, second, g, a.In[4], a.In[5], p.Size(),
 		attr("beta1"), attr("beta2"), attr("eps"), attr("weight_decay"), attr("clip"))
 }
+
+func narrow(a *args) { a.convert(a.In[0], a.out(0)) }

@@ -20,7 +20,12 @@ func (a *args) stored(x *engine.Tensor, d engine.DType) *engine.Tensor {
 	}
 	c := &engine.Tensor{Shape: x.Shape, DType: d}
 	c.Mem = &memory{base: a.scratch(int(c.Bytes()+3) / 4), bytes: c.Bytes()}
-	vec, width := vector(x.Size(), x)
-	a.file("elementwise", typed("A", x), typed("Y", c), vec).launch("convert", flat(x.Size(), width), c, x, x.Size())
+	a.convert(x, c)
 	return c
+}
+
+// convert writes x to c, as that is stored.
+func (a *args) convert(x, c *engine.Tensor) {
+	vec, width := vector(x.Size(), x, c)
+	a.file("elementwise", typed("A", x), typed("Y", c), vec).launch("convert", flat(x.Size(), width), c, x, x.Size())
 }

@@ -100,5 +100,5 @@ func AdamW(n int) (Program, error) {
 	g := newGraph()
 	p, m, v, grad := g.float(n), g.float(n), g.float(n), g.float(n)
 	sumsq := g.SumSquares(grad)
-	return g.lower(g.AdamW(p, m, v, grad, sumsq, g.float(4), op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})...)
+	return g.lower(g.AdamW(p, m, v, grad, sumsq, g.float(4), nil, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})...)
 }

@@ -2,6 +2,9 @@
 #ifndef G
 #define G float
 #endif
+#ifndef NARROW
+#define NARROW float
+#endif
 
 extern "C" __global__ void square_parts(double *parts, const G *g, index_t n) {
 	double sum = 0;
@@ -24,11 +27,11 @@ extern "C" __global__ void square_total(float *sum, const double *parts, index_t
 }
 
 // One step of AdamW (model/op/adamw.go). A gradient that is not finite, or
-// hyper[3] = 0, changes nothing.
+// hyper[3] = 0, changes nothing. narrow, which may be null, gets the new weights too.
 //
-// Floors: 28 bytes an element (p, m, v read and written, g read): 0.0068 ms a
-// million elements at 4.1 TB/s.
-extern "C" __global__ void adamw(float *p, float *m, float *v, const G *g, const float *sumsq, const float *hyper, index_t n,
+// Floor: bytes, 28 an element with g in bf16 and narrow in bf16 (p, m, v read and
+// written, g read, narrow written): 0.0068 ms a million elements at 4.1 TB/s.
+extern "C" __global__ void adamw(float *p, float *m, float *v, NARROW *narrow, const G *g, const float *sumsq, const float *hyper, index_t n,
 	float beta1, float beta2, float eps, float decay, float clip) {
 	float norm = sqrtf(*sumsq);
 	if (!isfinite(norm) || hyper[3] == 0) return;
@@ -45,5 +48,6 @@ extern "C" __global__ void adamw(float *p, float *m, float *v, const G *g, const
 			pi[j] = pi[j] * keep - rate * mi[j] / (sqrtf(vi[j]) * correction + eps);
 		}
 		stv(p + i, pi), stv(m + i, mi), stv(v + i, vi);
+		if (narrow) stv(narrow + i, pi);
 	}
 }
