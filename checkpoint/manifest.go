@@ -104,6 +104,8 @@ func (m *Manifest) check() error {
 			return corrupt("%s: file %q is there twice", manifestName, f.Name)
 		case f.Size < 0 || !hexSum.MatchString(f.SHA256):
 			return corrupt("%s: size or checksum of %q", manifestName, f.Name)
+		case f.Name == indexName && f.Size > maxIndex, f.Name == stateName && f.Size > maxState:
+			return corrupt("%s: %q has %d bytes, more than are read", manifestName, f.Name, f.Size)
 		}
 		seen[f.Name] = true
 	}

@@ -75,6 +75,13 @@ func loadFile(path string) (config.File, error) {
 		return config.File{}, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return config.File{}, fmt.Errorf("configuration: %w", err)
+	}
+	if info.Size() > config.MaxBytes {
+		return config.File{}, fmt.Errorf("configuration: %s has %d bytes; a configuration has at most %d", path, info.Size(), config.MaxBytes)
+	}
 	// One byte more than allowed, so that the decoder refuses what is too long.
 	text, err := io.ReadAll(io.LimitReader(f, config.MaxBytes+1))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"jambalaya/configs"
 	"jambalaya/data/tokenizer"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/config"
@@ -103,16 +104,16 @@ func (d *runDir) recorded() (Config, bool, error) {
 // LoadRun reads the configuration of a run's directory.
 func LoadRun(dir string) (Config, error) {
 	name := filepath.Join(dir, configFile)
-	text, err := os.ReadFile(name)
+	file, err := configs.Load(name)
 	if err != nil {
 		return Config{}, err
 	}
-	if len(bytes.TrimSpace(text)) == 0 {
+	if len(bytes.TrimSpace(file.Text)) == 0 {
 		err = fmt.Errorf("%s: is empty", name)
 	}
 	var cfg Config
 	if err == nil {
-		cfg, _, err = LoadConfig(config.File{Name: name, Text: text}, nil)
+		cfg, _, err = LoadConfig(file, nil)
 	}
 	if err != nil {
 		return cfg, cli.Config(fmt.Errorf("%w; restore the file as the run wrote it, or train anew with --fresh", err))

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,12 +106,12 @@ func scan(f io.Reader, path string, visit func(l Line, size int64) bool) error {
 	var size int64
 	last := int64(-1)
 	for n := 1; ; n++ {
-		text, err := r.ReadBytes('\n')
+		text, err := readLine(r)
 		if errors.Is(err, io.EOF) {
 			return nil // what has no line end was not finished
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%s:%d: %w", path, n, err)
 		}
 		size += int64(len(text))
 		l := Line{Step: -1}
@@ -119,6 +120,25 @@ func scan(f io.Reader, path string, visit func(l Line, size int64) bool) error {
 		}
 		if last = l.Step; !visit(l, size) {
 			return nil
+		}
+	}
+}
+
+// maxLine is the size of the longest line: that of a model of 1,000 layers with 100
+// experts each has about 2 MB.
+const maxLine = 16 << 20
+
+// readLine returns the next line with its end.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > maxLine || bytes.IndexByte(part, 0) >= 0 {
+			return nil, fmt.Errorf("%w: it is no text, or a line of more than %d bytes; move the file away to go on without it", ErrDamaged, maxLine)
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
 		}
 	}
 }
