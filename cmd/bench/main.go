@@ -33,7 +33,7 @@ func newCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newStepCommand(), newKernelsCommand())
+	cmd.AddCommand(newStepCommand(), newKernelsCommand(), newScaleCommand())
 	return cmd
 }
 

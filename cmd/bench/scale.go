@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"jambalaya/configs"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/engine"
+	"jambalaya/trainer"
+	"jambalaya/trainer/scale"
+)
+
+// newScaleCommand predicts; it measures nothing.
+func newScaleCommand() *cobra.Command {
+	s := scale.Sweep{Machine: scale.H200()}
+	var preset, recompute string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "scale",
+		Short: "Predict time, memory and bounds of a step on many H200s",
+		Long: "Predict a training step of a preset, or of a YAML file, on 8 to 1,024 NVIDIA H200s: its time, the memory of each, and where the exchange of\n" +
+			"tokens between experts or the reduction of gradients begins to bound. The plan is the one a real run would use, the network is simulated.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fill(&s, preset, recompute); err != nil {
+				return cli.Config(err)
+			}
+			t, err := s.Run()
+			if err != nil {
+				return cli.Config(err)
+			}
+			return write(cmd.OutOrStdout(), t, asJSON)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&preset, "preset", "jamba-v0.1", "preset or YAML file")
+	fs.IntSliceVar(&s.Worlds, "ranks", []int{8, 16, 32, 64, 128, 256, 512, 1024}, "numbers of ranks")
+	fs.IntVar(&s.Expert, "expert", 8, "columns of the mesh, which share the experts out")
+	fs.IntVar(&s.Batch, "batch", 1024, "sequences of a step, of all ranks together")
+	fs.IntVar(&s.Micro, "micro", 1, "sequences of a rank's micro-batch")
+	fs.IntVar(&s.Length, "length", 0, "tokens of a sequence (default that of the preset)")
+	fs.StringVar(&recompute, "recompute", "layer", "none, cheap or layer")
+	fs.BoolVar(&s.Zero1, "zero1", true, "shard the optimiser's states")
+	fs.IntVar(&s.BucketMiB, "bucket", 200, "MiB of gradients that are reduced together")
+	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")
+	return cmd
+}
+
+// fill completes a sweep with the preset's model.
+func fill(s *scale.Sweep, preset, recompute string) error {
+	file, err := configs.Load(preset)
+	if err != nil {
+		return err
+	}
+	cfg, _, err := trainer.LoadConfig(file, nil)
+	if err != nil {
+		return err
+	}
+	s.Name, s.Model = preset, cfg.Model
+	if s.Length == 0 {
+		s.Length = cfg.Data.SequenceLength
+	}
+	if s.Recompute, err = engine.ParseRecompute(recompute); err != nil {
+		return err
+	}
+	if s.Expert < 1 || s.Micro < 1 || s.Batch < 1 || s.BucketMiB < 1 || s.Length < 1 || slices.Min(s.Worlds) < 1 {
+		return fmt.Errorf("bench scale: numbers must be 1 or more")
+	}
+	return nil
+}
