@@ -2,12 +2,11 @@ package scale
 
 import "fmt"
 
-// Bytes of a parameter: what a rank holds for each it computes with, and what
-// ZeRO-1 shares out.
+// Bytes of a parameter besides its gradient.
 const (
-	weightBytes    = 2  // bf16
-	gradientBytes  = 4  // fp32
-	optimiserBytes = 12 // master weight and two moments, fp32
+	masterBytes = 4 // weight in fp32, which ZeRO-1 gathers
+	copyBytes   = 2 // weight in bf16, which products read
+	momentBytes = 8 // two in fp32, which ZeRO-1 shares out
 )
 
 // Memory is what a rank holds, in bytes.
@@ -86,15 +85,15 @@ func Simulate(t Trace, j Job, m Machine) (Step, error) {
 	denseShard, expertShard := dense, expert
 	if j.Zero1 {
 		denseShard, expertShard = dense/float64(mesh.Size()), expert/float64(mesh.Data)
-		s.Gather = m.scatter(weightBytes*dense, mesh.Size()) + m.scatter(weightBytes*expert, mesh.Data)
+		s.Gather = m.scatter(masterBytes*dense, mesh.Size()) + m.scatter(masterBytes*expert, mesh.Data)
 	}
 	s.Update = t.Update * slow
-	if t.Update == 0 { // read gradient and states, write states and weights
-		bytes := (denseShard + expertShard) * (gradientBytes + 2*optimiserBytes + weightBytes)
+	if t.Update == 0 { // read the gradient, read and write the rest
+		bytes := (denseShard + expertShard) * (j.gradient() + 2*masterBytes + 2*momentBytes + copyBytes)
 		s.Update = bytes / (m.Copy * m.Pass)
 	}
-	s.Memory = Memory{Weights: int64(weightBytes * (dense + expert)), Gradients: int64(gradientBytes * (dense + expert)),
-		Optimiser: int64(optimiserBytes * (denseShard + expertShard)), Activations: t.Activations, Exchange: exchangeBytes(t, mesh.Expert)}
+	s.Memory = Memory{Weights: int64((masterBytes + copyBytes) * (dense + expert)), Gradients: int64(j.gradient() * (dense + expert)),
+		Optimiser: int64(momentBytes * (denseShard + expertShard)), Activations: t.Activations, Exchange: exchangeBytes(t, mesh.Expert)}
 	return s, nil
 }
 
@@ -141,7 +140,7 @@ func (r *reduction) flush() {
 }
 
 func (r *reduction) queue(elements float64, ranks int) {
-	took := r.machine.scatter(gradientBytes*elements, ranks)
+	took := r.machine.scatter(r.job.gradient()*elements, ranks)
 	if !r.job.Zero1 {
 		took *= 2 // the sums go back to everyone
 	}

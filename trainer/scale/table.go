@@ -61,7 +61,7 @@ type Table struct {
 // Run predicts every world of a sweep.
 func (s Sweep) Run() (Table, error) {
 	t := Table{Sweep: s}
-	job := Job{Model: s.Model, Batch: s.Micro, Length: s.Length, Recompute: s.Recompute, Zero1: s.Zero1, Bucket: float64(s.BucketMiB << 20 / gradientBytes)}
+	job := Job{Model: s.Model, Batch: s.Micro, Length: s.Length, Recompute: s.Recompute, Zero1: s.Zero1, Bucket: float64(s.BucketMiB << 20 / 4)}
 	for _, n := range s.Worlds {
 		if n%s.Expert != 0 || s.Batch%(n*s.Micro) != 0 {
 			return t, fmt.Errorf("scale: %d ranks: want a multiple of %d columns that divides %d sequences in micro-batches of %d", n, s.Expert, s.Batch, s.Micro)

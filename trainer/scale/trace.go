@@ -23,6 +23,18 @@ type Job struct {
 	Bucket       float64 // elements of gradients that are reduced together
 }
 
+// precision is bf16, with gradients that are kept in fp32 where many are summed.
+func (j Job) precision() model.Precision {
+	p := model.Precision{Compute: engine.BFloat16}
+	if j.Accumulation == 1 {
+		p.Grad = engine.BFloat16
+	}
+	return p
+}
+
+// gradient is the size of an element of it in bytes.
+func (j Job) gradient() float64 { return float64(j.precision().Grad.Bytes()) }
+
 // Tokens is what all ranks read in a step.
 func (j Job) Tokens() int { return j.Mesh.Size() * j.Accumulation * j.Batch * j.Length }
 
@@ -50,7 +62,7 @@ type Trace struct {
 // calls by the machine's rates.
 func Plan(j Job, m Machine) (Trace, error) {
 	be := cuda.NewDry()
-	w, err := model.NewWeights(be, j.Model, true)
+	w, err := model.NewMixedWeights(be, j.Model, true, j.precision())
 	if err != nil {
 		return Trace{}, err
 	}
@@ -58,7 +70,7 @@ func Plan(j Job, m Machine) (Trace, error) {
 	if err != nil {
 		return Trace{}, err
 	}
-	p, err := engine.NewPlan(g.Program, be, engine.Options{Recompute: j.Recompute, Bind: w.Bind(g.Params, g.Grads, g.Sums)})
+	p, err := engine.NewPlan(g.Program, be, engine.Options{Compute: engine.BFloat16, Recompute: j.Recompute, Bind: w.BindCompute(g.Params, g.Grads, g.Sums)})
 	if err != nil {
 		return Trace{}, err
 	}
