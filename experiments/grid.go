@@ -60,7 +60,7 @@ func NewGrid(spec Spec) (*Grid, error) {
 	for _, a := range g.Arms {
 		faults = append(faults, a.comparable(reference), a.match(spec.Match, reference))
 		a.Cost = costOf(a.Config, spec.Contexts)
-		_, a.Hub = model.WriteHFConfig(a.Config.Model)
+		_, a.Hub = model.WriteHFConfig(a.Config.Model, "float32")
 	}
 	faults = append(faults, spec.Recall.fits(reference.Config))
 	if err := errors.Join(faults...); err != nil {

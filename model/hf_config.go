@@ -243,10 +243,11 @@ func shorten(data []byte) string {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// WriteHFConfig writes the config.json of a valid configuration, for versions 4
-// and 5 of the reference implementation. A model that the reference cannot
+// WriteHFConfig writes the config.json of a valid configuration whose weights are
+// stored as dtype ("float32", say), for versions 4 and 5 of the reference
+// implementation. A model that the reference cannot
 // express is refused with ErrHub.
-func WriteHFConfig(c Config) ([]byte, error) {
+func WriteHFConfig(c Config, dtype string) ([]byte, error) {
 	c.NumKeyValueHeads, c.MambaDtRank = c.KeyValueHeads(), c.DtRank()
 	if c.ModelType == Jamba {
 		if err := c.makeJambaLayout(); err != nil {
@@ -258,8 +259,8 @@ func WriteHFConfig(c Config) ([]byte, error) {
 		"model_type":    c.ModelType,
 		"architectures": []string{hfArchitectures[c.ModelType]},
 		"hidden_act":    "silu",
-		"dtype":         "float32",
-		"torch_dtype":   "float32",
+		"dtype":         dtype,
+		"torch_dtype":   dtype,
 	})
 	if _, routed := keys["router_aux_loss_coef"]; routed {
 		keys["output_router_logits"] = c.RouterAuxLossCoef > 0

@@ -130,7 +130,7 @@ func TestWriteHFConfigRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, name := range goldenCases(t) {
 		want := goldenConfig(t, name)
-		text, err := WriteHFConfig(want)
+		text, err := WriteHFConfig(want, "float32")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -171,7 +171,7 @@ func TestWriteHFConfigPattern(t *testing.T) {
 	} {
 		c := Default()
 		c.LayerPattern = test.pattern
-		text, err := WriteHFConfig(c)
+		text, err := WriteHFConfig(c, "float32")
 		if !test.ok {
 			if !errors.Is(err, ErrHub) || !strings.Contains(err.Error(), "layer_pattern: ") {
 				t.Errorf("%s: %v", test.pattern, err)
@@ -189,7 +189,7 @@ func TestWriteHFConfigRefuses(t *testing.T) {
 	t.Parallel()
 	c := Default()
 	c.RopeTheta, c.NormalizeTopK, c.MambaInnerNorms = 1e4, true, false
-	_, err := WriteHFConfig(c)
+	_, err := WriteHFConfig(c, "float32")
 	if !errors.Is(err, ErrHub) {
 		t.Fatalf("got %v", err)
 	}
@@ -226,7 +226,7 @@ func FuzzReadHFConfig(f *testing.F) {
 		if n := c.Counts(); n.Active < 1 || n.Total < n.Active {
 			t.Fatalf("%+v parameters", n)
 		}
-		written, err := WriteHFConfig(c)
+		written, err := WriteHFConfig(c, "float32")
 		if err != nil {
 			t.Fatal(err)
 		}

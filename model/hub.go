@@ -181,6 +181,11 @@ func (m *hubMap) next(elements int) Range {
 	return r
 }
 
+// CheckHub compares the names and shapes of a checkpoint's tensors with what c needs:
+// missing tensors, tensors without a place and shapes that differ are all reported, as
+// ErrHub.
+func (c Config) CheckHub(source HubSource) error { return checkHub(c.HubTensors(), source) }
+
 // LoadHub fills values, one slice for each of c.Params(), from a checkpoint that
 // holds the tensors called names. Missing tensors, tensors without a place
 // and shapes that differ are all reported, as ErrHub, before anything is read in.

@@ -2,15 +2,11 @@ package trainer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
-	"jambalaya/checkpoint"
 	"jambalaya/data/tokenizer"
 	"jambalaya/internal/cli"
-	"jambalaya/internal/vfs"
 	"jambalaya/model"
 )
 
@@ -25,33 +21,16 @@ type Trained struct {
 
 // OpenTrained loads the model of a run's directory.
 func OpenTrained(ctx context.Context, dir, device string, threads int) (*Trained, error) {
-	cfg, err := LoadRun(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.Config(fmt.Errorf("%s is not the directory of a run: it has no %s; train first, or name one with --run", dir, configFile))
-	}
-	if err != nil {
-		return nil, err
-	}
-	fsys, err := vfs.Dir(dir)
-	if err != nil {
-		return nil, err
-	}
-	found, skipped, err := checkpoint.Find(ctx, fsys, checkpointDir)
-	for _, s := range skipped {
-		fmt.Fprintf(os.Stderr, "warning: %v\n", s)
-	}
-	if len(skipped) > 0 && err == nil {
-		fmt.Fprintf(os.Stderr, "warning: using checkpoint %s\n", found.Name())
-	}
-	if errors.Is(err, checkpoint.ErrNone) {
-		return nil, fmt.Errorf("%s: %w; train until the first one is saved", dir, err)
-	}
+	cfg, found, err := openRun(ctx, dir, func(text string) { fmt.Fprintf(os.Stderr, "warning: %s\n", text) })
 	if err != nil {
 		return nil, err
 	}
 	t := &Trained{Config: cfg, Step: found.State.Step}
 	if t.tok, err = runTokenizer(dir, cfg.Data.Tokenizer, found.State.TokenizerHash); err != nil {
 		return nil, err
+	}
+	if n := t.tok.VocabSize(); n > cfg.Model.VocabSize {
+		return nil, cli.Config(fmt.Errorf("%s: tokenizer %s has %d tokens, the model %d: its own tokenizer is not here", dir, t.tok.ID(), n, cfg.Model.VocabSize))
 	}
 	if t.device, err = OpenDevice(device, threads); err != nil {
 		return nil, err

@@ -10,7 +10,7 @@
 //		Name: "a", DType: safetensors.F32, Shape: []int64{2, 3}, Data: safetensors.Bytes(values),
 //	}})
 //
-// ReadHeader serves readers that fetch ranges themselves.
+// Stream writes a file of which one tensor at a time is in memory. ReadHeader serves readers that fetch ranges themselves.
 //
 // # Invariants
 //

@@ -100,6 +100,21 @@ func values[T number](data []byte) []T {
 // fromBF16 widens a bfloat16: the upper half of a float32.
 func fromBF16(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
 
+// AppendBF16 appends values as BF16: rounded to the nearest, ties to even. What is not
+// a number stays so.
+func AppendBF16(dst []byte, values []float32) []byte {
+	for _, v := range values {
+		bits := math.Float32bits(v)
+		if v != v {
+			bits |= 1 << 22 // the lower half may be all that says so
+		} else {
+			bits += 0x7fff + bits>>16&1
+		}
+		dst = append(dst, byte(bits>>16), byte(bits>>24))
+	}
+	return dst
+}
+
 // fromF16 widens an IEEE 754 half.
 func fromF16(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 )
 
 // Tensor is a tensor with its data, row-major and little-endian.
@@ -15,19 +16,24 @@ type Tensor struct {
 	Data  []byte
 }
 
+// Spec is a tensor without its data.
+type Spec struct {
+	Name  string
+	DType DType
+	Shape []int64
+}
+
 // layout places tensors in a file one after the other, in the order given, and
 // returns the bytes before the first with where each will lie.
-func layout(metadata map[string]string, tensors []Tensor) (head []byte, infos []Info, err error) {
+func layout(metadata map[string]string, tensors []Spec) (head []byte, infos []Info, err error) {
 	infos = make([]Info, len(tensors))
 	seen := make(map[string]bool, len(tensors))
 	at := int64(0)
 	for i, t := range tensors {
 		size, ok := ByteSize(t.DType, t.Shape)
 		switch {
-		case !ok:
+		case !ok || size > math.MaxInt64-at:
 			return nil, nil, formatError("tensor %q: size of %s %v", t.Name, t.DType, t.Shape)
-		case size != int64(len(t.Data)):
-			return nil, nil, formatError("tensor %q: %d bytes for %s %v, want %d", t.Name, len(t.Data), t.DType, t.Shape, size)
 		case t.Name == metadataKey || seen[t.Name]:
 			return nil, nil, formatError("tensor name %q is taken", t.Name)
 		}
@@ -101,15 +107,50 @@ func encodeHeader(metadata map[string]string, infos []Info) ([]byte, error) {
 // Write writes a file and returns its size and where each tensor lies in it. To
 // hash while writing, give it an io.MultiWriter.
 func Write(w io.Writer, metadata map[string]string, tensors []Tensor) (int64, []Info, error) {
-	head, infos, err := layout(metadata, tensors)
+	specs := make([]Spec, len(tensors))
+	for i, t := range tensors {
+		specs[i] = Spec{t.Name, t.DType, t.Shape}
+		if size, ok := ByteSize(t.DType, t.Shape); ok && size != int64(len(t.Data)) {
+			return 0, nil, wrongSize(specs[i], size, len(t.Data))
+		}
+	}
+	head, infos, err := layout(metadata, specs)
 	if err != nil {
 		return 0, nil, err
 	}
-	n, err := w.Write(head)
-	written := int64(n)
-	for i := 0; err == nil && i < len(tensors); i++ {
-		n, err = w.Write(tensors[i].Data)
-		written += int64(n)
-	}
+	written, err := stream(w, head, infos, func(i int) ([]byte, error) { return tensors[i].Data, nil })
 	return written, infos, err
+}
+
+// Stream writes a file whose tensors are made one at a time, each valid until the
+// next is asked for. It returns the file's size.
+func Stream(w io.Writer, metadata map[string]string, tensors []Spec, data func(i int) ([]byte, error)) (int64, error) {
+	head, infos, err := layout(metadata, tensors)
+	if err != nil {
+		return 0, err
+	}
+	return stream(w, head, infos, func(i int) ([]byte, error) {
+		x, err := data(i)
+		if size := infos[i].End - infos[i].Begin; err == nil && size != int64(len(x)) {
+			err = wrongSize(tensors[i], size, len(x))
+		}
+		return x, err
+	})
+}
+
+func wrongSize(t Spec, want int64, got int) error {
+	return formatError("tensor %q: %d bytes for %s %v, want %d", t.Name, got, t.DType, t.Shape, want)
+}
+
+func stream(w io.Writer, head []byte, infos []Info, data func(i int) ([]byte, error)) (written int64, err error) {
+	n, err := w.Write(head)
+	written = int64(n)
+	for i := 0; err == nil && i < len(infos); i++ {
+		var x []byte
+		if x, err = data(i); err == nil {
+			n, err = w.Write(x)
+			written += int64(n)
+		}
+	}
+	return written, err
 }

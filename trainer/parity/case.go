@@ -1,44 +1,43 @@
 package parity
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"jambalaya/internal/safetensors"
-	"jambalaya/model"
+	"jambalaya/trainer/hub"
 )
+
+// goldenName is what the reference computed.
+const goldenName = "golden.safetensors"
 
 // goldenCase is a folder as read.
 type goldenCase struct {
-	name    string
-	config  model.Config
-	weights *safetensors.File
-	golden  *safetensors.File
+	name   string
+	model  *hub.Model
+	golden *safetensors.File
 }
 
 func openCase(dir string) (*goldenCase, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	m, err := hub.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("not a case (%s, %s, %s): %w", hub.ConfigName, hub.WeightsName, goldenName, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("parity: %s is not a case (config.json, model.safetensors, golden.safetensors): %w", dir, err)
-	}
-	c := &goldenCase{name: filepath.Base(filepath.Clean(dir))}
-	if c.config, err = model.ReadHFConfig(data); err != nil {
-		return nil, fmt.Errorf("parity: %s: %w", dir, err)
-	}
-	if c.weights, err = safetensors.Open(filepath.Join(dir, "model.safetensors")); err != nil {
 		return nil, fmt.Errorf("parity: %w", err)
 	}
-	if c.golden, err = safetensors.Open(filepath.Join(dir, "golden.safetensors")); err != nil {
-		c.weights.Close()
+	c := &goldenCase{name: filepath.Base(filepath.Clean(dir)), model: m}
+	if c.golden, err = safetensors.Open(filepath.Join(dir, goldenName)); err != nil {
+		m.Close()
 		return nil, fmt.Errorf("parity: %w", err)
 	}
 	return c, nil
 }
 
 func (c *goldenCase) close() {
-	c.weights.Close()
+	c.model.Close()
 	c.golden.Close()
 }
 
@@ -72,46 +71,6 @@ func (c *goldenCase) ints(name string) ([]int32, []int, error) {
 		return nil, nil, fmt.Errorf("parity: %s: %w", c.name, err)
 	}
 	return x, toInts(t.Shape), nil
-}
-
-// values reads the weights into one slice for each parameter.
-func (c *goldenCase) values() ([][]float32, error) {
-	params := c.config.Params()
-	values := make([][]float32, len(params))
-	for i, p := range params {
-		values[i] = make([]float32, p.Size())
-	}
-	if err := c.config.LoadHub(values, hubFile{c.weights, ""}); err != nil {
-		return nil, fmt.Errorf("parity: %s: %w", c.name, err)
-	}
-	return values, nil
-}
-
-// hubFile is a safetensors file as a model.HubSource: the tensors whose names
-// start with prefix, without it.
-type hubFile struct {
-	file   *safetensors.File
-	prefix string
-}
-
-// Shapes implements model.HubSource.
-func (h hubFile) Shapes() map[string][]int {
-	shapes := map[string][]int{}
-	for _, t := range h.file.Tensors {
-		if name, ok := strings.CutPrefix(t.Name, h.prefix); ok {
-			shapes[name] = toInts(t.Shape)
-		}
-	}
-	return shapes
-}
-
-// Tensor implements model.HubSource.
-func (h hubFile) Tensor(name string) ([]float32, error) {
-	t, err := h.file.Tensor(h.prefix + name)
-	if err != nil {
-		return nil, err
-	}
-	return t.Float32s()
 }
 
 func toInts(shape []int64) []int {

@@ -34,11 +34,11 @@ type runner struct {
 
 // load returns the case's weights on the backend.
 func (r *runner) load(trains bool) (*model.Weights, error) {
-	w, err := model.NewWeights(r.be, r.c.config, trains)
+	w, err := model.NewWeights(r.be, r.c.model.Config, trains)
 	if err != nil {
 		return nil, err
 	}
-	values, err := r.c.values()
+	values, err := r.c.model.Values()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ type step struct {
 }
 
 func (r *runner) newStep(w *model.Weights, batch, length int, inspect bool) (*step, error) {
-	g, err := model.NewTrainingGraph(r.c.config, batch, length, model.GraphOptions{Inspect: inspect})
+	g, err := model.NewTrainingGraph(r.c.model.Config, batch, length, model.GraphOptions{Inspect: inspect})
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (r *runner) compareGrads(w *model.Weights) error {
 		}
 	}
 	worst, note, count := -1.0, "", 0
-	err := r.c.config.ExportHub(grads, func(name string, _ []int, got []float32) error {
+	err := r.c.model.Config.ExportHub(grads, func(name string, _ []int, got []float32) error {
 		want, err := r.c.floats("grad." + name)
 		if err != nil {
 			return err
