@@ -29,6 +29,10 @@ type RunConfig struct {
 	Minutes float64 `yaml:"minutes"`
 	Seed    uint64  `yaml:"seed"` // of the initial weights; the order of the data has its own
 
+	// InitFrom is the directory of another run, trained or imported, whose weights are
+	// the initial ones. Empty: they are drawn.
+	InitFrom string `yaml:"init_from"`
+
 	BatchSize    int    `yaml:"batch_size"`   // sequences of a micro-batch, of all ranks together
 	Accumulation int    `yaml:"accumulation"` // micro-batches of a step
 	Recompute    string `yaml:"recompute"`    // none, cheap or layer: memory saved for time

@@ -125,6 +125,9 @@ func (r *run) openDir(context.Context) (err error) {
 	if err != nil || !resumed {
 		return err
 	}
+	if r.dir.imported() {
+		return cli.Config(fmt.Errorf("%[1]s holds an imported model: train from it in another directory, with --set trainer.init_from=%[1]s and --out", r.opt.Out))
+	}
 	if r.cfg, err = r.cfg.Resume(recorded); err != nil {
 		return cli.Config(err)
 	}
@@ -222,7 +225,7 @@ func (r *run) restore(ctx context.Context) error {
 	found, err := r.latest(ctx, fsys)
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
-		return r.weights.Init(r.cfg.Trainer.Seed)
+		return r.initialise(ctx)
 	case err != nil:
 		return err
 	}
@@ -359,5 +362,5 @@ func (r *run) timeSteps(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return all[0][0], r.weights.Init(r.cfg.Trainer.Seed)
+	return all[0][0], r.initialise(ctx)
 }

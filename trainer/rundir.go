@@ -101,6 +101,13 @@ func (d *runDir) recorded() (Config, bool, error) {
 	return cfg, err == nil, err
 }
 
+// imported says whether the directory is one that ImportHub made: no training saves a
+// checkpoint of step 0.
+func (d *runDir) imported() bool {
+	_, err := os.Stat(d.file(filepath.Join(checkpointDir, "step-00000000")))
+	return err == nil
+}
+
 // LoadRun reads the configuration of a run's directory.
 func LoadRun(dir string) (Config, error) {
 	name := filepath.Join(dir, configFile)

@@ -1,12 +1,15 @@
-// Command ckpt lists and checks the checkpoints of a run, and compares the model
-// with the reference implementation:
+// Command ckpt lists and checks the checkpoints of a run, moves models from and to
+// hubs, and compares the model with the reference implementation:
 //
 //	go run ./cmd/ckpt ls --run runs/nano
 //	go run ./cmd/ckpt verify --run runs/nano
+//	go run ./cmd/ckpt export --run runs/nano --out hub/nano
+//	go run ./cmd/ckpt import hub/nano --out runs/imported
 //	go run ./cmd/ckpt parity model/testdata/golden/*/
 //
-// It changes nothing. Exit codes: 0 done, 1 a checkpoint is damaged or cannot be
-// read, 78 the command line is wrong or there is no such run.
+// No run is changed. Exit codes: 0 done, 1 a checkpoint is damaged or cannot be read,
+// 78 the command line is wrong, there is no such run, or the hub's format and this
+// program have no model in common.
 package main
 
 import (
@@ -20,10 +23,10 @@ func main() { cli.Main(newCommand()) }
 func newCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ckpt",
-		Short: "List and check checkpoints; compare the model with the reference",
+		Short: "List, check, import and export checkpoints; compare the model with the reference",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newListCommand(), newVerifyCommand(), newParityCommand())
+	cmd.AddCommand(newListCommand(), newVerifyCommand(), newImportCommand(), newExportCommand(), newParityCommand())
 	return cmd
 }

@@ -175,7 +175,7 @@ func textReaders(dir string) ([]reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	hub, err := model.WriteHFConfig(model.Default())
+	hub, err := model.WriteHFConfig(model.Default(), "float32")
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ type goldenCase struct {
 func openCase(dir string) (*goldenCase, error) {
 	m, err := hub.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("not a case (%s, %s, %s): %w", hub.ConfigName, hub.WeightsName, goldenName, err)
+		err = fmt.Errorf("%s is not a case (%s, %s, %s): %w", dir, hub.ConfigName, hub.WeightsName, goldenName, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("parity: %w", err)
