@@ -172,7 +172,8 @@ func sequenceCases(add adder, one func(*G.Node) []*G.Node) {
 		}
 	}
 	for _, s := range []struct{ batch, length, heads, kv, dim, mean int }{{1, 1, 1, 1, 8, 5}, {2, 17, 4, 2, 20, 6}, {1, 130, 4, 1, 64, 50},
-		{2, 200, 2, 2, 128, 1000}, {1, 70, 2, 1, 192, 30}} {
+		{2, 200, 2, 2, 128, 1000}, {1, 70, 2, 1, 192, 30}, {1, 577, 4, 2, 128, 150}, {2, 300, 2, 1, 64, 3},
+		{2, 150, 4, 2, 96, 60}} {
 		h := op.Heads{Heads: s.heads, KVHeads: s.kv, HeadDim: s.dim}
 		at := fmt.Sprintf("/%v", s)
 		add("attention"+at, func(b *builder) []*G.Node {

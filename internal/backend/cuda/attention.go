@@ -48,10 +48,11 @@ func (h heads) file(a *args, qkv, out, dout, dqkv *engine.Tensor) file {
 	return a.file("attention", constant("D", h.dim), constant("T", h.tile), typed("QKV", qkv), typed("OUT", out), typed("DOUT", dout), typed("DQKV", dqkv))
 }
 
-// starts finds the first position of each position's document.
-func (h heads) starts(a *args, docs *engine.Tensor) address {
+// starts finds the first position of each position's document, and clears two
+// counters of tiles at `next`, where it is not 0.
+func (h heads) starts(a *args, docs *engine.Tensor, next address) address {
 	starts := a.scratch(h.batch * h.length)
-	a.file("documents").launch("document_starts", grid{x: h.batch, threads: 1024}, starts, docs, h.length)
+	a.file("documents").launch("document_starts", grid{x: h.batch, threads: 1024}, starts, next, docs, h.length)
 	return starts
 }
 
@@ -81,7 +82,11 @@ func (h heads) coreGrid(n, lines, floats int) grid {
 func attention(a *args) {
 	h := newHeads(a)
 	qkv, out := a.In[0], a.out(0)
-	starts := h.starts(a, a.In[1])
+	if h.hopper(a, qkv, out) {
+		h.forwardHopper(a)
+		return
+	}
+	starts := h.starts(a, a.In[1], 0)
 	if h.tensorCores(qkv, out) {
 		a.file("attention_bf16", constant("D", h.dim)).
 			launch("attention", h.coreGrid(h.heads, 4*coreRows, 0), out, a.out(1), qkv, starts, h.params())
@@ -93,7 +98,11 @@ func attention(a *args) {
 func attentionGrad(a *args) {
 	h := newHeads(a)
 	qkv, out, lse, dout, dqkv := a.In[0], a.In[2], a.In[3], a.In[4], a.out(0)
-	starts, dots := h.starts(a, a.In[1]), a.scratch(h.batch*h.heads*h.length)
+	if h.hopper(a, qkv, out, dout, dqkv) {
+		h.gradHopper(a)
+		return
+	}
+	starts, dots := h.starts(a, a.In[1], 0), a.scratch(h.batch*h.heads*h.length)
 	a.file("attention_dots", constant("D", h.dim), typed("OUT", out), typed("DOUT", dout)).
 		launch("attention_dots", warpRows(h.batch*h.length*h.heads), dots, out, dout, h.batch, h.length, h.heads)
 	f, g, gkv := file{}, grid{}, grid{}
@@ -126,7 +135,7 @@ func rope(a *args) {
 		sign = -1
 	}
 	x, docs, pos, y := a.in(true), a.in(true), a.in(a.Attrs.Bool("offset")), a.out(0)
-	starts := h.starts(a, docs)
+	starts := h.starts(a, docs, 0)
 	pairs := h.dim / 2
 	var frequencies []any
 	for i := range pairs {

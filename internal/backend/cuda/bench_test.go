@@ -247,8 +247,45 @@ func sequenceBenchmarks(b *testing.B, be *Backend, d engine.DType) {
 			})
 		}
 		scanBenchmarks(s.batch, s.length, d, run)
-		if s.batch > 1 {
-			attentionBenchmarks(s.batch, s.length, d, run)
+	}
+	for _, s := range []struct{ batch, length int }{{8, 2048}, {1, 32768}} {
+		if d == engine.Float32 && s.batch == 1 {
+			continue // seconds
+		}
+		attentionBenchmarks(s.batch, s.length, d, func(name string, flops float64, build func(c *call), attrs ...engine.Attr) {
+			b.Run(fmt.Sprintf("%s/B%dL%d/%v", name, s.batch, s.length, d), func(b *testing.B) {
+				c := newCall(b, be, name, append(attrs, attr("batch", float64(s.batch)), attr("length", float64(s.length)))...)
+				build(c)
+				measure(b, c, flops)
+			})
+		})
+	}
+}
+
+// BenchmarkProducts times the plain products of a model of a billion parameters in
+// bf16, forward and both gradients.
+func BenchmarkProducts(b *testing.B) {
+	be := gpu(b)
+	const t = 16384
+	for _, p := range []struct {
+		name string
+		n, k int
+	}{{"qkv", 3072, 2048}, {"o", 2048, 2048}, {"in_proj", 8192, 2048}, {"x_proj", 160, 4096}, {"dt_proj", 4096, 128}, {"out_proj", 2048, 4096},
+		{"gate_up", 8192, 2048}, {"down", 2048, 4096}, {"router", 8, 2048}, {"lm_head", 65536, 2048}} {
+		for _, pass := range []struct {
+			name   string
+			a, b   [2]int
+			c      [2]int
+			ta, tb float64
+		}{{"forward", [2]int{t, p.k}, [2]int{p.n, p.k}, [2]int{t, p.n}, 0, 1}, {"dx", [2]int{t, p.n}, [2]int{p.n, p.k}, [2]int{t, p.k}, 0, 0},
+			{"dw", [2]int{t, p.n}, [2]int{t, p.k}, [2]int{p.n, p.k}, 1, 0}} {
+			b.Run(p.name+"/"+pass.name, func(b *testing.B) {
+				c := newCall(b, be, "matmul", attr("ta", pass.ta), attr("tb", pass.tb))
+				c.in(engine.BFloat16, pass.a[:]...)
+				c.in(engine.BFloat16, pass.b[:]...)
+				c.out(engine.BFloat16, pass.c[:]...)
+				measure(b, c, 2*t*float64(p.n)*float64(p.k))
+			})
 		}
 	}
 }

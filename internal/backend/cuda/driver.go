@@ -15,7 +15,7 @@ type driver struct {
 	streamCreate, streamDestroy, streamSync                 uintptr
 	eventCreate, eventDestroy, eventRecord, eventSync       uintptr
 	moduleLoad, moduleUnload, getFunction                   uintptr
-	setFunction, launch                                     uintptr
+	setFunction, launch, encodeTiled                        uintptr
 	errorName, errorString                                  uintptr
 }
 
@@ -36,7 +36,7 @@ func openDriver() (*driver, error) {
 		"cuEventCreate": &d.eventCreate, "cuEventDestroy_v2": &d.eventDestroy, "cuEventRecord": &d.eventRecord,
 		"cuEventSynchronize": &d.eventSync,
 		"cuModuleLoadData":   &d.moduleLoad, "cuModuleUnload": &d.moduleUnload, "cuModuleGetFunction": &d.getFunction,
-		"cuFuncSetAttribute": &d.setFunction, "cuLaunchKernel": &d.launch,
+		"cuFuncSetAttribute": &d.setFunction, "cuLaunchKernel": &d.launch, "cuTensorMapEncodeTiled": &d.encodeTiled,
 		"cuGetErrorName": &d.errorName, "cuGetErrorString": &d.errorString,
 	})
 }

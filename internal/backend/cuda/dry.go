@@ -6,7 +6,7 @@ import "jambalaya/internal/engine"
 // it, which checks every call against the signature of its kernel and tells how
 // much memory a plan needs, but not run. It passes for a Hopper.
 func NewDry() *Backend {
-	return &Backend{dry: true, device: device{major: hopper}, modules: map[string]*module{}, algorithms: map[string]string{}, memory: map[*memory]struct{}{}}
+	return &Backend{dry: true, device: device{major: hopperMajor}, modules: map[string]*module{}, algorithms: map[string]string{}, memory: map[*memory]struct{}{}}
 }
 
 // Kernels are the names of all kernels.

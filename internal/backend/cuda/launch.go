@@ -85,7 +85,7 @@ func (l *launch) argument(i int, x any) unsafe.Pointer {
 // fits says whether an argument can be passed for a parameter.
 func fits(parameter string, x any) error {
 	pointer := strings.Contains(parameter, "*")
-	words := strings.Fields(strings.ReplaceAll(parameter, "*", " "))
+	words := strings.Fields(strings.NewReplacer("*", " ", "__grid_constant__", " ").Replace(parameter))
 	kind := words[0]
 	if kind == "const" && len(words) > 1 {
 		kind = words[1]

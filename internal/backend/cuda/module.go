@@ -26,6 +26,9 @@ func source(file string, defines []define) string {
 	for _, d := range defines {
 		text += "#define " + d.name + " " + d.value + "\n"
 	}
+	if strings.HasSuffix(file, "_hopper") {
+		text += read("hopper.cuh")
+	}
 	return text + "#line 1 \"" + file + ".cu\"\n" + read(file+".cu")
 }
 

@@ -102,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(256) grouped_dx(Y *dx, const X *dy,
 }
 
 // dw[e][n, k] = sum over rows of dy[s, n] x[s, k]. Grid (tiles of k, of n, experts).
-extern "C" __global__ void __launch_bounds__(256) grouped_dw(Y *dw, const X *dy, const W *x, const int *offsets, index_t n, index_t k,
-	index_t accumulate) {
+extern "C" __global__ void __launch_bounds__(256) grouped_dw(Y *dw, const X *dy, const W *x, const int *offsets, index_t experts, index_t n,
+	index_t k, index_t accumulate) {
 	index_t e = blockIdx.z, from = offsets[e], rows = offsets[e + 1] - from;
 	product<false, false>(dw + e * n * k, k, Operand<X>{dy + from * n, n, n, rows}, Operand<W>{x + from * k, k, k, rows}, (index_t)blockIdx.y * TM,
 		(index_t)blockIdx.x * TN, accumulate != 0);
