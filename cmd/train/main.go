@@ -58,6 +58,7 @@ func command() *cobra.Command {
 			return trainer.Run(cmd.Context(), cfg, trainer.Options{Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout})
 		},
 	}
+	cmd.AddCommand(newCertsCommand())
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "nano", "preset or YAML `file`")
 	fs.StringArrayVar(&f.set, "set", nil, "change a value, as in `key=value`; may be repeated")

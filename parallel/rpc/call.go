@@ -7,9 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"jambalaya/parallel"
@@ -40,6 +38,10 @@ var streamDesc = &grpc.StreamDesc{StreamName: "Stream", ClientStreams: true, Ser
 // unary adapts a method to gRPC: a message in, an empty one out.
 func unary(method func(n *Node, ctx context.Context, payload []byte) error) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		name, _ := grpc.Method(ctx)
+		if err := authorize(ctx, name); err != nil {
+			return nil, err
+		}
 		var in received
 		if err := decode(&in); err != nil {
 			return nil, err
@@ -103,19 +105,6 @@ func incoming(ctx context.Context) (caller, error) {
 		lane:    int(number("lane", 10, 31)),
 	}
 	return c, bad
-}
-
-// tlsState returns the connection's, or nil without TLS.
-func tlsState(ctx context.Context) *credentials.TLSInfo {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return nil
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return nil
-	}
-	return &info
 }
 
 // refusal is how a server says that a call is of another generation; clients turn

@@ -19,11 +19,12 @@
 //
 // # Security
 //
-// Without Options.TLS a node listens and connects on loopback only. With it, both
-// sides prove who they are (TLS 1.3), and Options.Authorize may compare the
-// certificate with the rank that a peer claims to be. Three methods exist. Streams,
-// messages and header lists are bounded, and nothing is allocated for a message
-// before its header has been checked.
+// Without Options.Credentials a node listens and connects on loopback only. With them,
+// both sides prove who they are (TLS 1.3, package pki): who calls must have a role that
+// may call the method, and who claims to be a rank must have the certificate of the
+// worker that Expect named. What is not allowed is refused, methods that do not exist
+// included. Connections, streams, messages and header lists are bounded, and nothing is
+// allocated for a message before its header has been checked.
 //
 // # Failure
 //

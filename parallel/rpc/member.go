@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"jambalaya/internal/pki"
 	"jambalaya/parallel"
 )
 
@@ -56,7 +57,7 @@ func (n *Node) Join(ctx context.Context, id parallel.Identity, rank int, address
 			if peer == rank {
 				continue
 			}
-			conn, err := n.dial(address)
+			conn, err := n.dial(address, pki.Worker, n.worker(id.Generation, peer))
 			if err != nil {
 				m.hangUp()
 				return nil, fmt.Errorf("join: rank %d at %s: %w", peer, address, err)

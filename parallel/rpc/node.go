@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,11 +10,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"jambalaya/internal/pki"
 	"jambalaya/parallel"
 )
 
@@ -24,13 +22,12 @@ var ErrInsecure = errors.New("not a loopback address, and there are no certifica
 
 // Options of a node. The zero value is good for one machine.
 type Options struct {
-	// TLS has the node's certificate, RootCAs to trust servers by and ClientCAs to
-	// trust clients by. Both sides always prove who they are. Nil: no encryption,
-	// loopback only.
-	TLS *tls.Config
-	// Authorize says why the holder of a certificate must not be a rank. Nil: any
-	// trusted certificate may be any rank.
-	Authorize func(state tls.ConnectionState, rank int) error
+	// Credentials prove who this process is, and tell who the others are. Nil: no
+	// encryption, loopback only.
+	Credentials *pki.Credentials
+	// Plaintext allows connections without Credentials to other machines: whoever reaches
+	// the port can then read and change everything.
+	Plaintext bool
 }
 
 // Limits of what a peer can make a node hold.
@@ -40,6 +37,8 @@ const (
 	maxHeaderList = 16 << 10
 	maxMessage    = parallel.MaxChunkBytes + parallel.HeaderBytes
 	maxReason     = 4 << 10
+	maxConns      = 4096 // open at once
+	maxStrangers  = 256  // of them, without having proved who they are
 	streamWindow  = 4 << 20
 	connWindow    = 16 << 20
 	ioBuffer      = 128 << 10
@@ -51,10 +50,12 @@ type Node struct {
 	listener net.Listener
 	server   *grpc.Server
 
-	mu      sync.Mutex
-	member  *member       // the latest to join; nil before
-	joined  chan struct{} // closed, and replaced, when one joins
-	closing chan struct{}
+	mu       sync.Mutex
+	member   *member       // the latest to join; nil before
+	joined   chan struct{} // closed, and replaced, when one joins
+	expected uint64        // generation that workers are of
+	workers  []string      // by rank
+	closing  chan struct{}
 }
 
 // Listen starts a node at an address, "host:port"; port 0 takes any.
@@ -66,13 +67,11 @@ func Listen(address string, options Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	creds := insecure.NewCredentials()
-	if options.TLS != nil {
-		creds = credentials.NewTLS(mutual(options.TLS))
-	}
 	n := &Node{options: options, listener: listener, joined: make(chan struct{}), closing: make(chan struct{})}
 	n.server = grpc.NewServer(
-		grpc.Creds(creds),
+		grpc.Creds(proving{options.serverCredentials()}),
+		grpc.StreamInterceptor(authorizeStream),
+		grpc.UnknownServiceHandler(unknown),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.WaitForHandlers(true),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -87,7 +86,7 @@ func Listen(address string, options Options) (*Node, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	n.server.RegisterService(&service, n)
-	go n.server.Serve(listener) // returns when Close stops the server
+	go n.server.Serve(newGate(listener)) // returns when Close stops the server
 	return n, nil
 }
 
@@ -108,36 +107,14 @@ func (n *Node) Close() error {
 	return err
 }
 
-// mutual is a configuration under which neither side accepts a stranger.
-func mutual(c *tls.Config) *tls.Config {
-	c = c.Clone()
-	c.MinVersion = tls.VersionTLS13
-	c.ClientAuth = tls.RequireAndVerifyClientCert
-	return c
-}
-
-// allowed refuses to talk in plain text to other machines.
-func allowed(address string, options Options) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if ip := net.ParseIP(host); options.TLS != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return ErrInsecure
-}
-
-func (n *Node) dial(address string) (*grpc.ClientConn, error) {
+// dial prepares a connection to a process that must have a role, and the certificate of
+// a worker if a name is given.
+func (n *Node) dial(address string, role pki.Role, name string) (*grpc.ClientConn, error) {
 	if err := allowed(address, n.options); err != nil {
 		return nil, err
 	}
-	creds := insecure.NewCredentials()
-	if n.options.TLS != nil {
-		creds = credentials.NewTLS(mutual(n.options.TLS))
-	}
 	return grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(n.options.clientCredentials(role, name)),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaderList),
 		grpc.WithInitialWindowSize(streamWindow),
@@ -157,10 +134,8 @@ func (n *Node) admit(ctx context.Context) (*member, caller, error) {
 	if err != nil {
 		return nil, c, err
 	}
-	if info := tlsState(ctx); info != nil && n.options.Authorize != nil {
-		if err := n.options.Authorize(info.State, c.rank); err != nil {
-			return nil, c, status.Errorf(codes.PermissionDenied, "rank %d: %v", c.rank, err)
-		}
+	if err := n.mayBe(ctx, c); err != nil {
+		return nil, c, err
 	}
 	for {
 		n.mu.Lock()
