@@ -75,6 +75,7 @@ func newStepCommand() *cobra.Command {
 	fs.IntVar(&opt.Steps, "steps", 10, "steps to time")
 	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
 	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	fs.BoolVar(&opt.Shapes, "shapes", false, "list products of different shapes apart")
 	fs.StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file, for go tool pprof")
 	fs.BoolVar(&asJSON, "json", false, "print an object of JSON on a line")
 	return cmd

@@ -24,8 +24,9 @@ type product struct {
 	ta, tb  bool
 }
 
-func (p product) letters() string {
-	return string([]byte{"nt"[bit(p.ta)], "nt"[bit(p.tb)]})
+// String is the letters of the transposes, rows, columns and inner dimension.
+func (p product) String() string {
+	return fmt.Sprintf(" %c%c %dx%dx%d", "nt"[bit(p.ta)], "nt"[bit(p.tb)], p.m, p.n, p.k)
 }
 
 func bit(b bool) int {
@@ -38,8 +39,7 @@ func bit(b bool) int {
 func (p product) flops() float64 { return 2 * float64(p.m) * float64(p.n) * float64(p.k) }
 
 func (p product) kernelCase() kernelCase {
-	return kernelCase{fmt.Sprintf("%s %dx%dx%d", p.letters(), p.m, p.n, p.k),
-		func() (solo.Program, error) { return solo.MatMul(p.m, p.n, p.k, p.ta, p.tb) }}
+	return kernelCase{build: func() (solo.Program, error) { return solo.MatMul(p.m, p.n, p.k, p.ta, p.tb) }}
 }
 
 // standardProducts are the shapes that other libraries have been measured at.
@@ -126,10 +126,9 @@ func (k kernelCase) name(c *engine.Call) string {
 	switch {
 	case k.shape != "":
 		return c.Kernel + " " + k.shape
-	case c.Kernel == "grouped_matmul_dw":
-		return fmt.Sprintf("%s %dx%dx%d", c.Kernel, c.In[0].Dim(1), c.In[1].Dim(1), c.In[0].Dim(0))
-	case strings.HasPrefix(c.Kernel, "grouped_matmul"):
-		return fmt.Sprintf("%s %dx%dx%d", c.Kernel, c.Out[0].Dim(0), c.Out[0].Dim(1), c.In[0].Dim(1))
+	}
+	if shape := productShape(c); shape != "" {
+		return c.Kernel + shape
 	}
 	largest := c.In[0]
 	for _, t := range slices.Concat(c.In, c.Out) {

@@ -18,6 +18,7 @@ type StepOptions struct {
 	Set     []string // assignments, as of the command line
 	Steps   int      // steps to time
 	Profile int      // steps to profile after those
+	Shapes  bool     // products of different shapes apart in the profile
 }
 
 // StepReport is what training steps cost.
@@ -83,7 +84,7 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	if resident := peakResident(); resident > 0 && device.Name() == "cpu" {
 		r.Peak = resident
 	}
-	return r, r.profile(ctx, rehearsal, opt.Profile)
+	return r, r.profile(ctx, rehearsal, opt)
 }
 
 func load(preset string, set []string) (trainer.Config, error) {
@@ -119,13 +120,13 @@ func takeStep(ctx context.Context, r *trainer.Rehearsal) error {
 }
 
 // profile fills in where the time of the quickest of a number of steps went.
-func (r *StepReport) profile(ctx context.Context, rehearsal *trainer.Rehearsal, steps int) error {
+func (r *StepReport) profile(ctx context.Context, rehearsal *trainer.Rehearsal, opt StepOptions) error {
 	plans := rehearsal.Plans()
 	spent := make([][]time.Duration, len(plans))
 	for i, p := range plans {
 		spent[i] = p.Profile()
 	}
-	for i := range steps {
+	for i := range opt.Profile {
 		for _, s := range spent {
 			clear(s)
 		}
@@ -137,7 +138,7 @@ func (r *StepReport) profile(ctx context.Context, rehearsal *trainer.Rehearsal, 
 		if i > 0 && ms > r.ProfiledMS {
 			continue
 		}
-		r.ProfiledMS, r.Operators = ms, usage(plans, spent)
+		r.ProfiledMS, r.Operators = ms, usage(plans, spent, opt.Shapes)
 		r.Between = ms
 		for i := range r.Operators {
 			r.Operators[i].Share = r.Operators[i].MS / ms

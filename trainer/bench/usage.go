@@ -2,7 +2,9 @@ package bench
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"jambalaya/internal/engine"
@@ -18,8 +20,9 @@ type Usage struct {
 	Bytes  float64 `json:"bytes_per_s"` // operands and results
 }
 
-// usage adds the calls of each kernel up, the dearest first.
-func usage(plans []*engine.Plan, spent [][]time.Duration) []Usage {
+// usage adds the calls of each kernel up, the dearest first; with shapes, products of
+// different shapes apart.
+func usage(plans []*engine.Plan, spent [][]time.Duration, shapes bool) []Usage {
 	type sum struct {
 		work
 		calls int
@@ -28,8 +31,12 @@ func usage(plans []*engine.Plan, spent [][]time.Duration) []Usage {
 	sums := map[string]sum{}
 	for i, p := range plans {
 		for j, c := range p.Calls() {
-			s := sums[c.Kernel]
-			sums[c.Kernel] = sum{s.plus(workOf(c)), s.calls + 1, s.time + spent[i][j]}
+			name := c.Kernel
+			if shapes {
+				name += productShape(c)
+			}
+			s := sums[name]
+			sums[name] = sum{s.plus(workOf(c)), s.calls + 1, s.time + spent[i][j]}
 		}
 	}
 	var all []Usage
@@ -39,4 +46,20 @@ func usage(plans []*engine.Plan, spent [][]time.Duration) []Usage {
 	}
 	slices.SortFunc(all, func(a, b Usage) int { return cmp.Or(cmp.Compare(b.MS, a.MS), cmp.Compare(a.Kernel, b.Kernel)) })
 	return all
+}
+
+// productShape is what a product's calls are told apart by, empty for other kernels:
+// rows, columns and inner dimension, for matmul behind the letters of its transposes.
+func productShape(c *engine.Call) string {
+	switch {
+	case c.Kernel == "matmul":
+		p := product{m: c.Out[0].Dim(0), n: c.Out[0].Dim(1), ta: c.Attrs.Bool("ta"), tb: c.Attrs.Bool("tb")}
+		p.k = c.In[0].Size() / p.m
+		return p.String()
+	case c.Kernel == "grouped_matmul_dw":
+		return fmt.Sprintf(" %dx%dx%d", c.In[0].Dim(1), c.In[1].Dim(1), c.In[0].Dim(0))
+	case strings.HasPrefix(c.Kernel, "grouped_matmul"):
+		return fmt.Sprintf(" %dx%dx%d", c.Out[0].Dim(0), c.Out[0].Dim(1), c.In[0].Dim(1))
+	}
+	return ""
 }

@@ -3,7 +3,7 @@ package cpu
 import "jambalaya/internal/backend/cpu/simd"
 
 // products runs a list of matrix products on the pool. Workers first copy columns of B to panels that all of
-// them read, as many as packedFloats holds, then compute tiles of C; this repeats until every product is done.
+// them read, as many as there is memory for, then compute tiles of C; this repeats until every product is done.
 // How the work is cut depends on the workers, but no bit of the result does (see simd.Gemm).
 type products struct {
 	b      *Backend
@@ -27,7 +27,8 @@ type group struct {
 
 // Limits of the work cut for the pool.
 const (
-	packedFloats  = 1 << 21 // B that is packed at a time: 8 MB, to stay in the last cache
+	packedFloats  = 1 << 18 // B that is packed at a time for each worker: 1 MB, to stay in its cache
+	packTask      = 1 << 15 // floats of B worth a task
 	tilesAWorker  = 4       // tiles to balance the load with
 	smallestTile  = 1 << 20 // floating point operations worth a task
 	smallestSplit = 32      // rows that make a tile worth copying its part of A
@@ -40,7 +41,7 @@ func newProducts(b *Backend, a *args, n, k, rows, columns int) *products {
 	p := &products{b: b, items: make([]simd.Gemm, n), groups: make([]group, 0, n)}
 	panel := 2 * simd.PanelColumns() // more than any panel has
 	all := rows * (columns + panel)
-	p.packed = a.scratch(max(panel*k, min(all, packedFloats)))
+	p.packed = a.scratch(max(panel*k, min(all, packedFloats*b.pool.Workers())))
 	p.pack, p.tile = p.packTask, p.tileTask
 	return p
 }
@@ -77,9 +78,7 @@ func (p *products) fill(item, panel int) (nextItem, nextPanel int) {
 			return item, panel
 		}
 		size := g.PackedLen(panel, end)
-		if size > 0 {
-			tasks += end - panel
-		}
+		tasks += blocks(size, packTask)
 		p.groups = append(p.groups, group{g: g, p0: panel, p1: end, packed: p.packed[used : used+size], packEnd: tasks})
 		used += size
 		if end < panels {
@@ -122,8 +121,7 @@ func (p *products) packTask(task, _ int) {
 	for i := range p.groups {
 		s := &p.groups[i]
 		if task < s.packEnd {
-			panel := s.p0 + task - first
-			s.g.Pack(s.packed[s.g.PackedLen(s.p0, panel):], panel, panel+1)
+			s.g.PackPart(s.packed, s.p0, s.p1, task-first, s.packEnd-first)
 			return
 		}
 		first = s.packEnd

@@ -35,9 +35,11 @@ const (
 	dotRows = 8
 	// Up to directColumns columns, A is used too little to be worth a copy.
 	directColumns = 64
-	// packRows is the number of rows of K that packing goes through at a time, all columns of each: memory is read
-	// in order, and what a strip of columns leaves in the cache is there for the next.
-	packRows = 32
+	// Packing goes through the rows of an operand packRows at a time, all columns of each, and prefetches the next as
+	// many: memory is read in order, and what a strip of columns leaves in the cache is there for the next.
+	packRows = 8
+	// Columns of a transposed operand that packing goes through at a time, all rows of each.
+	packColumnsTransposed = 512
 	// A copy of A has rows aPad floats further apart than they need, so that they fall into different sets of
 	// the cache.
 	aPad = 16
@@ -110,22 +112,37 @@ func (g *Gemm) PackedLen(p0, p1 int) int {
 }
 
 // Pack copies panels [p0, p1) of B to dst, of PackedLen(p0, p1) floats, in the order the kernels read them.
-func (g *Gemm) Pack(dst []float32, p0, p1 int) {
+func (g *Gemm) Pack(dst []float32, p0, p1 int) { g.PackPart(dst, p0, p1, 0, 1) }
+
+// PackPart is a part of what Pack does, one of a number of parts that may be done at the same time.
+func (g *Gemm) PackPart(dst []float32, p0, p1, part, parts int) {
 	if g.method() != inPanels || g.K == 0 {
 		return
 	}
-	for k := 0; k < g.K; k += packRows {
-		for p := p0; p < p1; p++ {
-			start, columns, stored := g.panel(p)
-			d := dst[(start-p0*PanelColumns())*g.K+k*stored:]
-			rows := min(packRows, g.K-k)
-			if g.B.Trans {
-				packTransposed(d, stored, g.B.Data[start*g.B.Ld+k:], g.B.Ld, columns, rows)
-			} else {
-				packColumns(d, stored, g.B.Data[k*g.B.Ld+start:], g.B.Ld, columns, rows)
+	if g.B.Trans {
+		first, end := cut(p1-p0, parts, part)
+		for k := 0; k < g.K; k += packColumnsTransposed {
+			rows := min(packColumnsTransposed, g.K-k)
+			for p := p0 + first; p < p0+end; p++ {
+				start, columns, stored := g.panel(p)
+				packTransposed(dst[g.packedAt(p0, start, k, stored):], stored, g.B.Data[start*g.B.Ld+k:], g.B.Ld, columns, rows)
 			}
 		}
+		return
 	}
+	first, end := cut(g.K, parts, part)
+	for k := first; k < end; k += packRows {
+		rows := min(packRows, end-k)
+		for p := p0; p < p1; p++ {
+			start, columns, stored := g.panel(p)
+			packColumns(dst[g.packedAt(p0, start, k, stored):], stored, g.B.Data[k*g.B.Ld+start:], g.B.Ld, columns, rows)
+		}
+	}
+}
+
+// packedAt is where row k of the panel from column start on, of stored columns, is packed behind panel p0.
+func (g *Gemm) packedAt(p0, start, k, stored int) int {
+	return (start-p0*PanelColumns())*g.K + k*stored
 }
 
 // Check reports an operand that is too short for its shape.

@@ -1,7 +1,7 @@
 package simd
 
 // A gemmKernel is the assembly of a microkernel for some number of rows. Strides are in bytes.
-type gemmKernel func(kc int64, a *float32, ars, acs int64, b *float32, ldb int64, c *float32, ldc, cols, acc int64)
+type gemmKernel func(pairs, rest int64, a *float32, ars, acs int64, b *float32, ldb int64, c *float32, ldc, cols, acc int64)
 
 // Kernels by number of rows. There are AVX-512 kernels of one, two and three vectors of columns.
 var (
@@ -42,7 +42,11 @@ func (m *microkernel) call(kernel gemmKernel, i, n int) {
 	if m.add {
 		add = 1
 	}
-	kernel(int64(m.kc), &m.a[i*m.ars], int64(m.ars)*4, int64(m.acs)*4, &m.b[0], int64(m.ldb)*4,
+	pairs := 0
+	if m.whole || m.cols%16 == 0 {
+		pairs = m.kc / 2
+	}
+	kernel(int64(pairs), int64(m.kc-2*pairs), &m.a[i*m.ars], int64(m.ars)*4, int64(m.acs)*4, &m.b[0], int64(m.ldb)*4,
 		&m.c[i*m.ldc], int64(m.ldc)*4, int64(m.cols), add)
 }
 

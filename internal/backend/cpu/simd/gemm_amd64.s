@@ -80,40 +80,69 @@ peakAVX2_loop:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x00, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm1x16AVX512_no_pairs
 
-gemm1x16AVX512_loop:
+gemm1x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm1x16AVX512_pairs
+
+gemm1x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm1x16AVX512_no_rest
+
+gemm1x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm1x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm1x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
+	JNZ          gemm1x16AVX512_rest
+
+gemm1x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm1x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -122,31 +151,62 @@ gemm1x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x00, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm1x32AVX512_no_pairs
 
-gemm1x32AVX512_loop:
+gemm1x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm1x32AVX512_pairs
+
+gemm1x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm1x32AVX512_no_rest
+
+gemm1x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -155,16 +215,18 @@ gemm1x32AVX512_loop:
 	VFMADD231PS  Z29, Z30, Z1
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm1x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm1x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
+	JNZ          gemm1x32AVX512_rest
+
+gemm1x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm1x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -174,30 +236,59 @@ gemm1x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x01, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm2x16AVX512_no_pairs
 
-gemm2x16AVX512_loop:
+gemm2x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm2x16AVX512_pairs
+
+gemm2x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm2x16AVX512_no_rest
+
+gemm2x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -206,17 +297,19 @@ gemm2x16AVX512_loop:
 	VFMADD231PS  Z29, Z31, Z1
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm2x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm2x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
+	JNZ          gemm2x16AVX512_rest
+
+gemm2x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm2x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -227,36 +320,70 @@ gemm2x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x01, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm2x32AVX512_no_pairs
 
-gemm2x32AVX512_loop:
+gemm2x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm2x32AVX512_pairs
+
+gemm2x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm2x32AVX512_no_rest
+
+gemm2x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -268,23 +395,25 @@ gemm2x32AVX512_loop:
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm2x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm2x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
+	JNZ          gemm2x32AVX512_rest
+
+gemm2x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm2x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -297,33 +426,64 @@ gemm2x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x02, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm3x16AVX512_no_pairs
 
-gemm3x16AVX512_loop:
+gemm3x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm3x16AVX512_pairs
+
+gemm3x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm3x16AVX512_no_rest
+
+gemm3x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -334,21 +494,23 @@ gemm3x16AVX512_loop:
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm3x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm3x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
+	JNZ          gemm3x16AVX512_rest
+
+gemm3x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm3x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -361,41 +523,78 @@ gemm3x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x02, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm3x32AVX512_no_pairs
 
-gemm3x32AVX512_loop:
+gemm3x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm3x32AVX512_pairs
+
+gemm3x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm3x32AVX512_no_rest
+
+gemm3x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -410,30 +609,32 @@ gemm3x32AVX512_loop:
 	VFMADD231PS  Z29, Z30, Z5
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm3x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm3x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
+	JNZ          gemm3x32AVX512_rest
+
+gemm3x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm3x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -449,37 +650,72 @@ gemm3x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x03, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm4x16AVX512_no_pairs
 
-gemm4x16AVX512_loop:
+gemm4x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm4x16AVX512_pairs
+
+gemm4x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm4x16AVX512_no_rest
+
+gemm4x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -493,25 +729,27 @@ gemm4x16AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm4x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm4x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
+	JNZ          gemm4x16AVX512_rest
+
+gemm4x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm4x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -526,47 +764,89 @@ gemm4x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x03, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm4x32AVX512_no_pairs
 
-gemm4x32AVX512_loop:
+gemm4x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm4x32AVX512_pairs
+
+gemm4x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm4x32AVX512_no_rest
+
+gemm4x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -585,37 +865,39 @@ gemm4x32AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm4x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm4x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
+	JNZ          gemm4x32AVX512_rest
+
+gemm4x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm4x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -634,40 +916,77 @@ gemm4x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x04, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm5x16AVX512_no_pairs
 
-gemm5x16AVX512_loop:
+gemm5x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm5x16AVX512_pairs
+
+gemm5x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm5x16AVX512_no_rest
+
+gemm5x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -683,29 +1002,31 @@ gemm5x16AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm5x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm5x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
+	JNZ          gemm5x16AVX512_rest
+
+gemm5x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm5x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -722,52 +1043,97 @@ gemm5x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x04, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm5x32AVX512_no_pairs
 
-gemm5x32AVX512_loop:
+gemm5x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm5x32AVX512_pairs
+
+gemm5x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm5x32AVX512_no_rest
+
+gemm5x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -789,44 +1155,46 @@ gemm5x32AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm5x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm5x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
+	JNZ          gemm5x32AVX512_rest
+
+gemm5x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm5x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -848,43 +1216,82 @@ gemm5x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x05, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm6x16AVX512_no_pairs
 
-gemm6x16AVX512_loop:
+gemm6x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm6x16AVX512_pairs
+
+gemm6x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm6x16AVX512_no_rest
+
+gemm6x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -902,33 +1309,35 @@ gemm6x16AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm6x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm6x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
+	JNZ          gemm6x16AVX512_rest
+
+gemm6x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm6x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -947,57 +1356,105 @@ gemm6x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x05, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm6x32AVX512_no_pairs
 
-gemm6x32AVX512_loop:
+gemm6x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm6x32AVX512_pairs
+
+gemm6x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm6x32AVX512_no_rest
+
+gemm6x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -1022,51 +1479,53 @@ gemm6x32AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm6x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm6x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
+	JNZ          gemm6x32AVX512_rest
+
+gemm6x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm6x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -1091,47 +1550,90 @@ gemm6x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x06, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm7x16AVX512_no_pairs
 
-gemm7x16AVX512_loop:
+gemm7x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm7x16AVX512_pairs
+
+gemm7x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm7x16AVX512_no_rest
+
+gemm7x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -1152,37 +1654,39 @@ gemm7x16AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm7x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm7x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
+	JNZ          gemm7x16AVX512_rest
+
+gemm7x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm7x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -1203,63 +1707,116 @@ gemm7x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x06, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm7x32AVX512_no_pairs
 
-gemm7x32AVX512_loop:
+gemm7x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm7x32AVX512_pairs
+
+gemm7x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm7x32AVX512_no_rest
+
+gemm7x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -1288,58 +1845,60 @@ gemm7x32AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm7x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm7x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
+	JNZ          gemm7x32AVX512_rest
+
+gemm7x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm7x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -1367,50 +1926,95 @@ gemm7x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x07, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm8x16AVX512_no_pairs
 
-gemm8x16AVX512_loop:
+gemm8x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm8x16AVX512_pairs
+
+gemm8x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm8x16AVX512_no_rest
+
+gemm8x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -1433,41 +2037,43 @@ gemm8x16AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm8x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm8x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
+	JNZ          gemm8x16AVX512_rest
+
+gemm8x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm8x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -1490,68 +2096,124 @@ gemm8x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x07, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm8x32AVX512_no_pairs
 
-gemm8x32AVX512_loop:
+gemm8x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm8x32AVX512_pairs
+
+gemm8x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm8x32AVX512_no_rest
+
+gemm8x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -1583,65 +2245,67 @@ gemm8x32AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm8x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm8x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
+	JNZ          gemm8x32AVX512_rest
+
+gemm8x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm8x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -1672,53 +2336,100 @@ gemm8x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x08, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm9x16AVX512_no_pairs
 
-gemm9x16AVX512_loop:
+gemm9x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm9x16AVX512_pairs
+
+gemm9x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm9x16AVX512_no_rest
+
+gemm9x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -1743,45 +2454,47 @@ gemm9x16AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm9x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm9x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
+	JNZ          gemm9x16AVX512_rest
+
+gemm9x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm9x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -1806,73 +2519,132 @@ gemm9x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x08, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm9x32AVX512_no_pairs
 
-gemm9x32AVX512_loop:
+gemm9x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm9x32AVX512_pairs
+
+gemm9x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm9x32AVX512_no_rest
+
+gemm9x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -1907,72 +2679,74 @@ gemm9x32AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm9x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm9x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
+	JNZ          gemm9x32AVX512_rest
+
+gemm9x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm9x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -2006,57 +2780,108 @@ gemm9x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x09, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm10x16AVX512_no_pairs
 
-gemm10x16AVX512_loop:
+gemm10x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm10x16AVX512_pairs
+
+gemm10x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm10x16AVX512_no_rest
+
+gemm10x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -2084,49 +2909,51 @@ gemm10x16AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm10x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm10x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
+	JNZ          gemm10x16AVX512_rest
+
+gemm10x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm10x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -2153,79 +2980,143 @@ gemm10x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x09, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm10x32AVX512_no_pairs
 
-gemm10x32AVX512_loop:
+gemm10x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm10x32AVX512_pairs
+
+gemm10x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm10x32AVX512_no_rest
+
+gemm10x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -2264,79 +3155,81 @@ gemm10x32AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm10x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm10x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
+	JNZ          gemm10x32AVX512_rest
+
+gemm10x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm10x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -2373,60 +3266,113 @@ gemm10x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0a, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm11x16AVX512_no_pairs
 
-gemm11x16AVX512_loop:
+gemm11x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm11x16AVX512_pairs
+
+gemm11x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm11x16AVX512_no_rest
+
+gemm11x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -2456,53 +3402,55 @@ gemm11x16AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm11x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm11x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
+	JNZ          gemm11x16AVX512_rest
+
+gemm11x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm11x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -2531,84 +3479,151 @@ gemm11x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0a, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm11x32AVX512_no_pairs
 
-gemm11x32AVX512_loop:
+gemm11x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm11x32AVX512_pairs
+
+gemm11x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm11x32AVX512_no_rest
+
+gemm11x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -2650,86 +3665,88 @@ gemm11x32AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm11x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm11x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z21, Z21
-	VMOVUPS      Z21, K2, 64(R11)
+	JNZ          gemm11x32AVX512_rest
+
+gemm11x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm11x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z21, Z21
+	VMOVUPS   Z21, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -2769,63 +3786,118 @@ gemm11x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0b, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm12x16AVX512_no_pairs
 
-gemm12x16AVX512_loop:
+gemm12x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm12x16AVX512_pairs
+
+gemm12x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm12x16AVX512_no_rest
+
+gemm12x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -2857,57 +3929,59 @@ gemm12x16AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm12x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm12x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K1, (R11)
+	JNZ          gemm12x16AVX512_rest
+
+gemm12x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm12x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -2938,89 +4012,159 @@ gemm12x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	VPXORD     Z22, Z22, Z22
-	VPXORD     Z23, Z23, Z23
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0b, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm12x32AVX512_no_pairs
 
-gemm12x32AVX512_loop:
+gemm12x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm12x32AVX512_pairs
+
+gemm12x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm12x32AVX512_no_rest
+
+gemm12x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -3065,93 +4209,95 @@ gemm12x32AVX512_loop:
 	ADDQ         DI, R8
 	ADDQ         DI, R9
 	DECQ         CX
-	JNZ          gemm12x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm12x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z21, Z21
-	VMOVUPS      Z21, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z22, Z22
-	VMOVUPS      Z22, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z23, Z23
-	VMOVUPS      Z23, K2, 64(R11)
+	JNZ          gemm12x32AVX512_rest
+
+gemm12x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm12x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z21, Z21
+	VMOVUPS   Z21, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS   Z22, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z23, Z23
+	VMOVUPS   Z23, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -3194,67 +4340,126 @@ gemm12x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	LEAQ       (R9)(R13*1), R10
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	LEAQ   (R9)(R13*1), R10
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0c, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm13x16AVX512_no_pairs
 
-gemm13x16AVX512_loop:
+gemm13x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm13x16AVX512_pairs
+
+gemm13x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm13x16AVX512_no_rest
+
+gemm13x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -3289,61 +4494,63 @@ gemm13x16AVX512_loop:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         CX
-	JNZ          gemm13x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm13x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
+	JNZ          gemm13x16AVX512_rest
+
+gemm13x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm13x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -3376,95 +4583,170 @@ gemm13x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	LEAQ       (R9)(R13*1), R10
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	VPXORD     Z22, Z22, Z22
-	VPXORD     Z23, Z23, Z23
-	VPXORD     Z24, Z24, Z24
-	VPXORD     Z25, Z25, Z25
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	LEAQ   (R9)(R13*1), R10
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0c, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm13x32AVX512_no_pairs
 
-gemm13x32AVX512_loop:
+gemm13x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm13x32AVX512_pairs
+
+gemm13x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm13x32AVX512_no_rest
+
+gemm13x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -3513,100 +4795,102 @@ gemm13x32AVX512_loop:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         CX
-	JNZ          gemm13x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm13x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z21, Z21
-	VMOVUPS      Z21, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z22, Z22
-	VMOVUPS      Z22, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z23, Z23
-	VMOVUPS      Z23, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z24, Z24
-	VMOVUPS      Z24, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z25, Z25
-	VMOVUPS      Z25, K2, 64(R11)
+	JNZ          gemm13x32AVX512_rest
+
+gemm13x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm13x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z21, Z21
+	VMOVUPS   Z21, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS   Z22, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z23, Z23
+	VMOVUPS   Z23, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z24, Z24
+	VMOVUPS   Z24, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z25, Z25
+	VMOVUPS   Z25, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -3652,70 +4936,131 @@ gemm13x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x16AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	LEAQ       (R9)(R13*1), R10
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
+// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	LEAQ   (R9)(R13*1), R10
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0d, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm14x16AVX512_no_pairs
 
-gemm14x16AVX512_loop:
+gemm14x16AVX512_pairs:
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	VMOVUPS      (BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm14x16AVX512_pairs
+
+gemm14x16AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm14x16AVX512_no_rest
+
+gemm14x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
 	ADDQ         R13, BX
 	VBROADCASTSS (AX), Z30
@@ -3752,65 +5097,67 @@ gemm14x16AVX512_loop:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         CX
-	JNZ          gemm14x16AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm14x16AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z1, Z1
-	VMOVUPS      Z1, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z7, Z7
-	VMOVUPS      Z7, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z13, Z13
-	VMOVUPS      Z13, K1, (R11)
+	JNZ          gemm14x16AVX512_rest
+
+gemm14x16AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm14x16AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z1, Z1
+	VMOVUPS   Z1, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z7, Z7
+	VMOVUPS   Z7, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z13, Z13
+	VMOVUPS   Z13, K1, (R11)
 	VZEROUPPER
 	RET
 
@@ -3845,100 +5192,178 @@ gemm14x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x32AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	LEAQ       (R8)(R13*1), R9
-	LEAQ       (R9)(R13*1), R10
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	VPXORD     Z22, Z22, Z22
-	VPXORD     Z23, Z23, Z23
-	VPXORD     Z24, Z24, Z24
-	VPXORD     Z25, Z25, Z25
-	VPXORD     Z26, Z26, Z26
-	VPXORD     Z27, Z27, Z27
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
+// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	LEAQ   (R8)(R13*1), R9
+	LEAQ   (R9)(R13*1), R10
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	VPXORD Z27, Z27, Z27
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x0d, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm14x32AVX512_no_pairs
 
-gemm14x32AVX512_loop:
+gemm14x32AVX512_pairs:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R9)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R10)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm14x32AVX512_pairs
+
+gemm14x32AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm14x32AVX512_no_rest
+
+gemm14x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
 	ADDQ         R13, BX
@@ -3990,107 +5415,109 @@ gemm14x32AVX512_loop:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         CX
-	JNZ          gemm14x32AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm14x32AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z3, Z3
-	VMOVUPS      Z3, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z4, Z4
-	VMOVUPS      Z4, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z5, Z5
-	VMOVUPS      Z5, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z9, Z9
-	VMOVUPS      Z9, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z10, Z10
-	VMOVUPS      Z10, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z11, Z11
-	VMOVUPS      Z11, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z15, Z15
-	VMOVUPS      Z15, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z16, Z16
-	VMOVUPS      Z16, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z17, Z17
-	VMOVUPS      Z17, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z21, Z21
-	VMOVUPS      Z21, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z22, Z22
-	VMOVUPS      Z22, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z23, Z23
-	VMOVUPS      Z23, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z24, Z24
-	VMOVUPS      Z24, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z25, Z25
-	VMOVUPS      Z25, K2, 64(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z26, Z26
-	VMOVUPS      Z26, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z27, Z27
-	VMOVUPS      Z27, K2, 64(R11)
+	JNZ          gemm14x32AVX512_rest
+
+gemm14x32AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm14x32AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z3, Z3
+	VMOVUPS   Z3, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS   Z4, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z5, Z5
+	VMOVUPS   Z5, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z9, Z9
+	VMOVUPS   Z9, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS   Z10, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z11, Z11
+	VMOVUPS   Z11, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z15, Z15
+	VMOVUPS   Z15, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS   Z16, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z17, Z17
+	VMOVUPS   Z17, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z21, Z21
+	VMOVUPS   Z21, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS   Z22, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z23, Z23
+	VMOVUPS   Z23, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z24, Z24
+	VMOVUPS   Z24, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z25, Z25
+	VMOVUPS   Z25, K2, 64(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z26, Z26
+	VMOVUPS   Z26, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z27, Z27
+	VMOVUPS   Z27, K2, 64(R11)
 	VZEROUPPER
 	RET
 
@@ -4139,35 +5566,70 @@ gemm14x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x00, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm1x48AVX512_no_pairs
 
-gemm1x48AVX512_loop:
+gemm1x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm1x48AVX512_pairs
+
+gemm1x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm1x48AVX512_no_rest
+
+gemm1x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4178,19 +5640,21 @@ gemm1x48AVX512_loop:
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm1x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm1x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
+	JNZ          gemm1x48AVX512_rest
+
+gemm1x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm1x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4201,42 +5665,81 @@ gemm1x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x01, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm2x48AVX512_no_pairs
 
-gemm2x48AVX512_loop:
+gemm2x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm2x48AVX512_pairs
+
+gemm2x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm2x48AVX512_no_rest
+
+gemm2x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4251,29 +5754,31 @@ gemm2x48AVX512_loop:
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm2x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm2x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
+	JNZ          gemm2x48AVX512_rest
+
+gemm2x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm2x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4288,49 +5793,92 @@ gemm2x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x02, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm3x48AVX512_no_pairs
 
-gemm3x48AVX512_loop:
+gemm3x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm3x48AVX512_pairs
+
+gemm3x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm3x48AVX512_no_rest
+
+gemm3x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4349,39 +5897,41 @@ gemm3x48AVX512_loop:
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm3x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm3x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
+	JNZ          gemm3x48AVX512_rest
+
+gemm3x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm3x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4400,57 +5950,106 @@ gemm3x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x03, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm4x48AVX512_no_pairs
 
-gemm4x48AVX512_loop:
+gemm4x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm4x48AVX512_pairs
+
+gemm4x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm4x48AVX512_no_rest
+
+gemm4x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4474,49 +6073,51 @@ gemm4x48AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm4x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm4x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
+	JNZ          gemm4x48AVX512_rest
+
+gemm4x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm4x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4539,64 +6140,117 @@ gemm4x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x04, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm5x48AVX512_no_pairs
 
-gemm5x48AVX512_loop:
+gemm5x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm5x48AVX512_pairs
+
+gemm5x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm5x48AVX512_no_rest
+
+gemm5x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4624,59 +6278,61 @@ gemm5x48AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm5x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm5x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K3, 128(R11)
+	JNZ          gemm5x48AVX512_rest
+
+gemm5x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm5x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4703,71 +6359,128 @@ gemm5x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x05, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm6x48AVX512_no_pairs
 
-gemm6x48AVX512_loop:
+gemm6x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm6x48AVX512_pairs
+
+gemm6x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm6x48AVX512_no_rest
+
+gemm6x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -4799,69 +6512,71 @@ gemm6x48AVX512_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm6x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm6x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z15, Z15
-	VMOVUPS      Z15, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z16, Z16
-	VMOVUPS      Z16, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z17, Z17
-	VMOVUPS      Z17, K3, 128(R11)
+	JNZ          gemm6x48AVX512_rest
+
+gemm6x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm6x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z15, Z15
+	VMOVUPS   Z15, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z16, Z16
+	VMOVUPS   Z16, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z17, Z17
+	VMOVUPS   Z17, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -4892,79 +6607,142 @@ gemm6x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x06, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm7x48AVX512_no_pairs
 
-gemm7x48AVX512_loop:
+gemm7x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm7x48AVX512_pairs
+
+gemm7x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm7x48AVX512_no_rest
+
+gemm7x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -5001,79 +6779,81 @@ gemm7x48AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm7x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm7x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z15, Z15
-	VMOVUPS      Z15, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z16, Z16
-	VMOVUPS      Z16, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z17, Z17
-	VMOVUPS      Z17, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K3, 128(R11)
+	JNZ          gemm7x48AVX512_rest
+
+gemm7x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm7x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z15, Z15
+	VMOVUPS   Z15, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z16, Z16
+	VMOVUPS   Z16, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z17, Z17
+	VMOVUPS   Z17, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -5108,86 +6888,153 @@ gemm7x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	VPXORD     Z22, Z22, Z22
-	VPXORD     Z23, Z23, Z23
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x07, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm8x48AVX512_no_pairs
 
-gemm8x48AVX512_loop:
+gemm8x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm8x48AVX512_pairs
+
+gemm8x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm8x48AVX512_no_rest
+
+gemm8x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -5228,89 +7075,91 @@ gemm8x48AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm8x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm8x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z15, Z15
-	VMOVUPS      Z15, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z16, Z16
-	VMOVUPS      Z16, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z17, Z17
-	VMOVUPS      Z17, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z21, Z21
-	VMOVUPS      Z21, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z22, Z22
-	VMOVUPS      Z22, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z23, Z23
-	VMOVUPS      Z23, K3, 128(R11)
+	JNZ          gemm8x48AVX512_rest
+
+gemm8x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm8x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z15, Z15
+	VMOVUPS   Z15, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z16, Z16
+	VMOVUPS   Z16, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z17, Z17
+	VMOVUPS   Z17, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z21, Z21
+	VMOVUPS   Z21, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z22, Z22
+	VMOVUPS   Z22, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z23, Z23
+	VMOVUPS   Z23, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -5349,93 +7198,164 @@ gemm8x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x48AVX512(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	LEAQ       (DX)(R13*1), R8
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
-	VXORPS     X12, X12, X12
-	VXORPS     X13, X13, X13
-	VXORPS     X14, X14, X14
-	VXORPS     X15, X15, X15
-	VPXORD     Z16, Z16, Z16
-	VPXORD     Z17, Z17, Z17
-	VPXORD     Z18, Z18, Z18
-	VPXORD     Z19, Z19, Z19
-	VPXORD     Z20, Z20, Z20
-	VPXORD     Z21, Z21, Z21
-	VPXORD     Z22, Z22, Z22
-	VPXORD     Z23, Z23, Z23
-	VPXORD     Z24, Z24, Z24
-	VPXORD     Z25, Z25, Z25
-	VPXORD     Z26, Z26, Z26
-	MOVQ       cols+64(FP), R14
-	MOVQ       $-1, R15
-	BZHIQ      R14, R15, R15
-	KMOVW      R15, K1
-	SHRQ       $0x10, R15
-	KMOVW      R15, K2
-	SHRQ       $0x10, R15
-	KMOVW      R15, K3
+// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	LEAQ   (DX)(R13*1), R8
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	MOVQ   cols+72(FP), R14
+	MOVQ   $-1, R15
+	BZHIQ  R14, R15, R15
+	KMOVW  R15, K1
+	SHRQ   $0x10, R15
+	KMOVW  R15, K2
+	SHRQ   $0x10, R15
+	KMOVW  R15, K3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x08, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm9x48AVX512_no_pairs
 
-gemm9x48AVX512_loop:
+gemm9x48AVX512_pairs:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z24
+	VFMADD231PS  Z28, Z30, Z25
+	VFMADD231PS  Z29, Z30, Z26
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (DX)(SI*1), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (R8)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z24
+	VFMADD231PS  Z28, Z30, Z25
+	VFMADD231PS  Z29, Z30, Z26
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm9x48AVX512_pairs
+
+gemm9x48AVX512_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm9x48AVX512_no_rest
+
+gemm9x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
@@ -5480,99 +7400,101 @@ gemm9x48AVX512_loop:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	DECQ         CX
-	JNZ          gemm9x48AVX512_loop
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm9x48AVX512_store
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z0, Z0
-	VMOVUPS      Z0, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z1, Z1
-	VMOVUPS      Z1, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z2, Z2
-	VMOVUPS      Z2, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z3, Z3
-	VMOVUPS      Z3, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z4, Z4
-	VMOVUPS      Z4, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z5, Z5
-	VMOVUPS      Z5, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z6, Z6
-	VMOVUPS      Z6, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z7, Z7
-	VMOVUPS      Z7, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z8, Z8
-	VMOVUPS      Z8, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z9, Z9
-	VMOVUPS      Z9, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z10, Z10
-	VMOVUPS      Z10, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z11, Z11
-	VMOVUPS      Z11, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z12, Z12
-	VMOVUPS      Z12, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z13, Z13
-	VMOVUPS      Z13, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z14, Z14
-	VMOVUPS      Z14, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z15, Z15
-	VMOVUPS      Z15, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z16, Z16
-	VMOVUPS      Z16, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z17, Z17
-	VMOVUPS      Z17, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z18, Z18
-	VMOVUPS      Z18, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z19, Z19
-	VMOVUPS      Z19, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z20, Z20
-	VMOVUPS      Z20, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z21, Z21
-	VMOVUPS      Z21, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z22, Z22
-	VMOVUPS      Z22, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z23, Z23
-	VMOVUPS      Z23, K3, 128(R11)
-	ADDQ         R12, R11
-	VMOVUPS.Z    (R11), K1, Z30
-	VADDPS       Z30, Z24, Z24
-	VMOVUPS      Z24, K1, (R11)
-	VMOVUPS.Z    64(R11), K2, Z31
-	VADDPS       Z31, Z25, Z25
-	VMOVUPS      Z25, K2, 64(R11)
-	VMOVUPS.Z    128(R11), K3, Z30
-	VADDPS       Z30, Z26, Z26
-	VMOVUPS      Z26, K3, 128(R11)
+	JNZ          gemm9x48AVX512_rest
+
+gemm9x48AVX512_no_rest:
+	MOVQ      acc+80(FP), AX
+	TESTQ     AX, AX
+	JZ        gemm9x48AVX512_store
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS   Z0, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z1, Z1
+	VMOVUPS   Z1, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS   Z2, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z3, Z3
+	VMOVUPS   Z3, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z4, Z4
+	VMOVUPS   Z4, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z5, Z5
+	VMOVUPS   Z5, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS   Z6, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z7, Z7
+	VMOVUPS   Z7, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS   Z8, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z9, Z9
+	VMOVUPS   Z9, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z10, Z10
+	VMOVUPS   Z10, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z11, Z11
+	VMOVUPS   Z11, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS   Z12, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z13, Z13
+	VMOVUPS   Z13, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS   Z14, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z15, Z15
+	VMOVUPS   Z15, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z16, Z16
+	VMOVUPS   Z16, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z17, Z17
+	VMOVUPS   Z17, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS   Z18, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z19, Z19
+	VMOVUPS   Z19, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS   Z20, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z21, Z21
+	VMOVUPS   Z21, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z22, Z22
+	VMOVUPS   Z22, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z23, Z23
+	VMOVUPS   Z23, K3, 128(R11)
+	ADDQ      R12, R11
+	VMOVUPS.Z (R11), K1, Z30
+	VADDPS    Z30, Z24, Z24
+	VMOVUPS   Z24, K1, (R11)
+	VMOVUPS.Z 64(R11), K2, Z31
+	VADDPS    Z31, Z25, Z25
+	VMOVUPS   Z25, K2, 64(R11)
+	VMOVUPS.Z 128(R11), K3, Z30
+	VADDPS    Z30, Z26, Z26
+	VMOVUPS   Z26, K3, 128(R11)
 	VZEROUPPER
 	RET
 
@@ -5649,24 +7571,55 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func gemm1x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
+// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x00, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm1x16AVX2_no_pairs
 
-gemm1x16AVX2_loop:
+gemm1x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm1x16AVX2_pairs
+
+gemm1x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm1x16AVX2_no_rest
+
+gemm1x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -5675,17 +7628,19 @@ gemm1x16AVX2_loop:
 	VFMADD231PS  Y13, Y14, Y1
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm1x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm1x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm1x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
+	JNZ          gemm1x16AVX2_rest
+
+gemm1x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm1x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm1x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -5696,12 +7651,12 @@ gemm1x16AVX2_whole_store:
 	RET
 
 gemm1x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm1x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -5719,28 +7674,63 @@ gemm1x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
+// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x01, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm2x16AVX2_no_pairs
 
-gemm2x16AVX2_loop:
+gemm2x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm2x16AVX2_pairs
+
+gemm2x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm2x16AVX2_no_rest
+
+gemm2x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -5752,22 +7742,24 @@ gemm2x16AVX2_loop:
 	VFMADD231PS  Y13, Y15, Y3
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm2x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm2x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm2x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y2, Y2
-	VMOVUPS      Y2, (R11)
-	VADDPS       32(R11), Y3, Y3
-	VMOVUPS      Y3, 32(R11)
+	JNZ          gemm2x16AVX2_rest
+
+gemm2x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm2x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm2x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y2, Y2
+	VMOVUPS Y2, (R11)
+	VADDPS  32(R11), Y3, Y3
+	VMOVUPS Y3, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -5781,12 +7773,12 @@ gemm2x16AVX2_whole_store:
 	RET
 
 gemm2x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm2x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -5814,32 +7806,71 @@ gemm2x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
+// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x02, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm3x16AVX2_no_pairs
 
-gemm3x16AVX2_loop:
+gemm3x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         DI, AX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm3x16AVX2_pairs
+
+gemm3x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm3x16AVX2_no_rest
+
+gemm3x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -5854,27 +7885,29 @@ gemm3x16AVX2_loop:
 	VFMADD231PS  Y13, Y14, Y5
 	ADDQ         DI, AX
 	DECQ         CX
-	JNZ          gemm3x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm3x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm3x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y2, Y2
-	VMOVUPS      Y2, (R11)
-	VADDPS       32(R11), Y3, Y3
-	VMOVUPS      Y3, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y4, Y4
-	VMOVUPS      Y4, (R11)
-	VADDPS       32(R11), Y5, Y5
-	VMOVUPS      Y5, 32(R11)
+	JNZ          gemm3x16AVX2_rest
+
+gemm3x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm3x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm3x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y2, Y2
+	VMOVUPS Y2, (R11)
+	VADDPS  32(R11), Y3, Y3
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y4, Y4
+	VMOVUPS Y4, (R11)
+	VADDPS  32(R11), Y5, Y5
+	VMOVUPS Y5, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -5891,12 +7924,12 @@ gemm3x16AVX2_whole_store:
 	RET
 
 gemm3x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm3x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -5934,37 +7967,82 @@ gemm3x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
+// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x03, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm4x16AVX2_no_pairs
 
-gemm4x16AVX2_loop:
+gemm4x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm4x16AVX2_pairs
+
+gemm4x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm4x16AVX2_no_rest
+
+gemm4x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -5983,32 +8061,34 @@ gemm4x16AVX2_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm4x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm4x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm4x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y2, Y2
-	VMOVUPS      Y2, (R11)
-	VADDPS       32(R11), Y3, Y3
-	VMOVUPS      Y3, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y4, Y4
-	VMOVUPS      Y4, (R11)
-	VADDPS       32(R11), Y5, Y5
-	VMOVUPS      Y5, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y6, Y6
-	VMOVUPS      Y6, (R11)
-	VADDPS       32(R11), Y7, Y7
-	VMOVUPS      Y7, 32(R11)
+	JNZ          gemm4x16AVX2_rest
+
+gemm4x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm4x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm4x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y2, Y2
+	VMOVUPS Y2, (R11)
+	VADDPS  32(R11), Y3, Y3
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y4, Y4
+	VMOVUPS Y4, (R11)
+	VADDPS  32(R11), Y5, Y5
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y6, Y6
+	VMOVUPS Y6, (R11)
+	VADDPS  32(R11), Y7, Y7
+	VMOVUPS Y7, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -6028,12 +8108,12 @@ gemm4x16AVX2_whole_store:
 	RET
 
 gemm4x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm4x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -6081,41 +8161,90 @@ gemm4x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
+// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x04, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm5x16AVX2_no_pairs
 
-gemm5x16AVX2_loop:
+gemm5x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm5x16AVX2_pairs
+
+gemm5x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm5x16AVX2_no_rest
+
+gemm5x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -6137,37 +8266,39 @@ gemm5x16AVX2_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm5x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm5x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm5x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y2, Y2
-	VMOVUPS      Y2, (R11)
-	VADDPS       32(R11), Y3, Y3
-	VMOVUPS      Y3, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y4, Y4
-	VMOVUPS      Y4, (R11)
-	VADDPS       32(R11), Y5, Y5
-	VMOVUPS      Y5, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y6, Y6
-	VMOVUPS      Y6, (R11)
-	VADDPS       32(R11), Y7, Y7
-	VMOVUPS      Y7, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y8, Y8
-	VMOVUPS      Y8, (R11)
-	VADDPS       32(R11), Y9, Y9
-	VMOVUPS      Y9, 32(R11)
+	JNZ          gemm5x16AVX2_rest
+
+gemm5x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm5x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm5x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y2, Y2
+	VMOVUPS Y2, (R11)
+	VADDPS  32(R11), Y3, Y3
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y4, Y4
+	VMOVUPS Y4, (R11)
+	VADDPS  32(R11), Y5, Y5
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y6, Y6
+	VMOVUPS Y6, (R11)
+	VADDPS  32(R11), Y7, Y7
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y8, Y8
+	VMOVUPS Y8, (R11)
+	VADDPS  32(R11), Y9, Y9
+	VMOVUPS Y9, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -6190,12 +8321,12 @@ gemm5x16AVX2_whole_store:
 	RET
 
 gemm5x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm5x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -6253,45 +8384,98 @@ gemm5x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX2(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
-// Requires: AVX, FMA3, MMX+
-TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-80
-	MOVQ       kc+0(FP), CX
-	MOVQ       a+8(FP), AX
-	MOVQ       ars+16(FP), SI
-	MOVQ       acs+24(FP), DI
-	MOVQ       b+32(FP), BX
-	MOVQ       c+48(FP), R11
-	MOVQ       ldc+56(FP), R12
-	LEAQ       (SI)(SI*2), R13
-	LEAQ       (AX)(R13*1), DX
-	MOVQ       R11, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	ADDQ       R12, R13
-	PREFETCHT0 (R13)
-	MOVQ       ldb+40(FP), R13
-	VXORPS     X0, X0, X0
-	VXORPS     X1, X1, X1
-	VXORPS     X2, X2, X2
-	VXORPS     X3, X3, X3
-	VXORPS     X4, X4, X4
-	VXORPS     X5, X5, X5
-	VXORPS     X6, X6, X6
-	VXORPS     X7, X7, X7
-	VXORPS     X8, X8, X8
-	VXORPS     X9, X9, X9
-	VXORPS     X10, X10, X10
-	VXORPS     X11, X11, X11
+// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-88
+	MOVQ   a+16(FP), AX
+	MOVQ   ars+24(FP), SI
+	MOVQ   acs+32(FP), DI
+	MOVQ   b+40(FP), BX
+	MOVQ   c+56(FP), R11
+	MOVQ   ldc+64(FP), R12
+	LEAQ   (SI)(SI*2), R13
+	LEAQ   (AX)(R13*1), DX
+	MOVQ   ldb+48(FP), R13
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   R11, R14
+	MOVQ   R12, R15
+	IMUL3Q $0x05, R15, R15
+	ADDQ   R11, R15
+	MOVQ   pairs+0(FP), CX
+	TESTQ  CX, CX
+	JZ     gemm6x16AVX2_no_pairs
 
-gemm6x16AVX2_loop:
+gemm6x16AVX2_pairs:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(SI*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         R13, BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (DX)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(SI*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	PREFETCHT0   (R14)
+	ADDQ         R12, R14
+	CMPQ         R14, R15
+	CMOVQHI      R15, R14
+	DECQ         CX
+	JNZ          gemm6x16AVX2_pairs
+
+gemm6x16AVX2_no_pairs:
+	MOVQ  rest+8(FP), CX
+	TESTQ CX, CX
+	JZ    gemm6x16AVX2_no_rest
+
+gemm6x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         R13, BX
@@ -6316,42 +8500,44 @@ gemm6x16AVX2_loop:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	DECQ         CX
-	JNZ          gemm6x16AVX2_loop
-	MOVQ         cols+64(FP), AX
-	CMPQ         AX, $0x10
-	JNE          gemm6x16AVX2_part
-	MOVQ         acc+72(FP), AX
-	TESTQ        AX, AX
-	JZ           gemm6x16AVX2_whole_store
-	VADDPS       (R11), Y0, Y0
-	VMOVUPS      Y0, (R11)
-	VADDPS       32(R11), Y1, Y1
-	VMOVUPS      Y1, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y2, Y2
-	VMOVUPS      Y2, (R11)
-	VADDPS       32(R11), Y3, Y3
-	VMOVUPS      Y3, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y4, Y4
-	VMOVUPS      Y4, (R11)
-	VADDPS       32(R11), Y5, Y5
-	VMOVUPS      Y5, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y6, Y6
-	VMOVUPS      Y6, (R11)
-	VADDPS       32(R11), Y7, Y7
-	VMOVUPS      Y7, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y8, Y8
-	VMOVUPS      Y8, (R11)
-	VADDPS       32(R11), Y9, Y9
-	VMOVUPS      Y9, 32(R11)
-	ADDQ         R12, R11
-	VADDPS       (R11), Y10, Y10
-	VMOVUPS      Y10, (R11)
-	VADDPS       32(R11), Y11, Y11
-	VMOVUPS      Y11, 32(R11)
+	JNZ          gemm6x16AVX2_rest
+
+gemm6x16AVX2_no_rest:
+	MOVQ    cols+72(FP), AX
+	CMPQ    AX, $0x10
+	JNE     gemm6x16AVX2_part
+	MOVQ    acc+80(FP), AX
+	TESTQ   AX, AX
+	JZ      gemm6x16AVX2_whole_store
+	VADDPS  (R11), Y0, Y0
+	VMOVUPS Y0, (R11)
+	VADDPS  32(R11), Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y2, Y2
+	VMOVUPS Y2, (R11)
+	VADDPS  32(R11), Y3, Y3
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y4, Y4
+	VMOVUPS Y4, (R11)
+	VADDPS  32(R11), Y5, Y5
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y6, Y6
+	VMOVUPS Y6, (R11)
+	VADDPS  32(R11), Y7, Y7
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y8, Y8
+	VMOVUPS Y8, (R11)
+	VADDPS  32(R11), Y9, Y9
+	VMOVUPS Y9, 32(R11)
+	ADDQ    R12, R11
+	VADDPS  (R11), Y10, Y10
+	VMOVUPS Y10, (R11)
+	VADDPS  32(R11), Y11, Y11
+	VMOVUPS Y11, 32(R11)
 	VZEROUPPER
 	RET
 
@@ -6377,12 +8563,12 @@ gemm6x16AVX2_whole_store:
 	RET
 
 gemm6x16AVX2_part:
-	MOVQ       cols+64(FP), AX
+	MOVQ       cols+72(FP), AX
 	NEGQ       AX
 	LEAQ       columnMasks<>+64(SB), DX
 	VMOVUPS    (DX)(AX*4), Y12
 	VMOVUPS    32(DX)(AX*4), Y13
-	MOVQ       acc+72(FP), AX
+	MOVQ       acc+80(FP), AX
 	TESTQ      AX, AX
 	JZ         gemm6x16AVX2_store
 	VMASKMOVPS (R11), Y12, Y14
@@ -7266,7 +9452,7 @@ copy16AVX2_loop:
 	RET
 
 // func transpose16AVX512(kc int64, src *float32, lds int64, rows int64, dst *float32, ldd int64)
-// Requires: AVX, AVX512F, BMI2, CMOV
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·transpose16AVX512(SB), NOSPLIT, $0-48
 	MOVQ  kc+0(FP), CX
 	MOVQ  src+8(FP), SI
@@ -7274,6 +9460,8 @@ TEXT ·transpose16AVX512(SB), NOSPLIT, $0-48
 	MOVQ  dst+32(FP), DI
 	MOVQ  ldd+40(FP), R8
 	MOVQ  rows+24(FP), R9
+	MOVQ  DX, R13
+	SHLQ  $0x04, R13
 	MOVQ  $-1, AX
 	KMOVW AX, K1
 	SUBQ  $0x10, CX
@@ -7284,66 +9472,82 @@ transpose16_loop:
 	MOVQ       DX, R11
 	XORQ       R12, R12
 	VMOVUPS    (R10), Z0
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x01
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z1
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x02
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z2
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x03
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z3
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x04
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z4
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x05
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z5
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x06
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z6
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x07
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z7
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x08
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z8
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x09
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z9
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0a
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z10
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0b
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z11
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0c
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z12
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0d
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z13
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0e
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z14
+	PREFETCHT0 (R10)(R13*1)
 	CMPQ       R9, $0x0f
 	CMOVQLE    R12, R11
 	ADDQ       R11, R10
 	VMOVUPS    (R10), Z15
+	PREFETCHT0 (R10)(R13*1)
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z17
 	VUNPCKLPS  Z3, Z2, Z18

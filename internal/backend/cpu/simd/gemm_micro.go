@@ -8,6 +8,7 @@ type microkernel struct {
 	ars, acs int
 	b        []float32
 	ldb      int
+	whole    bool // rows of b have memory up to a multiple of 16
 	c        []float32
 	ldc      int
 

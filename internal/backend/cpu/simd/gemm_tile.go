@@ -75,14 +75,15 @@ type operandA struct {
 func (g *Gemm) block(ws *Workspace, packed []float32, base, i0, i1, p0, p1, k0, k1 int) {
 	rows, parts := i1-i0, rowPanels(i1-i0)
 	a := g.operandA(ws, i0, i1, k0, k1)
-	m := microkernel{kc: k1 - k0, ars: a.row, acs: a.col, ldc: g.LdC, add: g.Accumulate || k0 > 0}
+	inPlace := g.method() == inPlace
+	m := microkernel{kc: k1 - k0, ars: a.row, acs: a.col, whole: !inPlace, ldc: g.LdC, add: g.Accumulate || k0 > 0}
 	for p := p0; p < p1; p++ {
 		start, columns, stored := g.panel(p)
 		m.cols, m.ldb = columns, stored
-		if g.method() == inPlace {
+		if inPlace {
 			m.b, m.ldb = g.B.Data[k0*g.B.Ld+start:], g.B.Ld
 		} else {
-			m.b = packed[(start-base*PanelColumns())*g.K+k0*stored:]
+			m.b = packed[g.packedAt(base, start, k0, stored):]
 		}
 		for q := range parts {
 			r0, r1 := cut(rows, parts, q)

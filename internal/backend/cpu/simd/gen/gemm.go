@@ -81,6 +81,9 @@ func peak(name string, acc []reg.VecPhysical) {
 // of vecs registers. Element (i, k) of A is at a + i*ars + k*acs, row k of B at b + k*ldb, row i of C at
 // c + i*ldc, all strides in bytes. Each element of C is one chain of multiply-adds in the order of k, so its
 // bits do not depend on rows or vecs.
+//
+// kc is 2*pairs + rest. Of the first 2*pairs rows of B whole vectors are read, of the others cols columns: a masked
+// load costs an arithmetic slot on Zen 4, and a branch for every k costs 1 %.
 type microkernel struct {
 	isa
 	rows, vecs int
@@ -88,9 +91,9 @@ type microkernel struct {
 
 // General registers of a microkernel. A pointer of aPtr serves three rows, by the index ars.
 var (
-	kcReg, bReg, arsReg, acsReg = reg.RCX, reg.RBX, reg.RSI, reg.RDI
-	aPtr                        = []reg.GPPhysical{reg.RAX, reg.RDX, reg.R8, reg.R9, reg.R10}
-	cReg, ldcReg, ldbReg        = reg.R11, reg.R12, reg.R13
+	countReg, bReg, arsReg, acsReg = reg.RCX, reg.RBX, reg.RSI, reg.RDI
+	aPtr                           = []reg.GPPhysical{reg.RAX, reg.RDX, reg.R8, reg.R9, reg.R10}
+	cReg, ldcReg, ldbReg           = reg.R11, reg.R12, reg.R13
 )
 
 // The vector registers: accumulators from 0, then the row of B, then two for broadcast elements of A.
@@ -100,7 +103,7 @@ func (m microkernel) bcast(row int) reg.VecPhysical  { return m.regs[len(m.regs)
 
 func (m microkernel) emit() {
 	name := fmt.Sprintf("gemm%dx%d%s", m.rows, m.vecs*m.lane, m.name)
-	TEXT(name, NOSPLIT, "func(kc int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)")
+	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)")
 	Pragma("noescape")
 	m.arguments()
 	for row := range m.rows {
@@ -109,16 +112,30 @@ func (m microkernel) emit() {
 		}
 	}
 	m.columnMasks()
-	Label(name + "_loop")
-	m.step()
-	DECQ(kcReg)
-	JNZ(LabelRef(name + "_loop"))
+	m.startPrefetch()
+	for _, l := range []struct {
+		count string
+		steps int
+	}{{"pairs", 2}, {"rest", 1}} {
+		Load(Param(l.count), countReg)
+		TESTQ(countReg, countReg)
+		JZ(LabelRef(name + "_no_" + l.count))
+		Label(name + "_" + l.count)
+		for range l.steps {
+			m.step(l.steps == 1)
+		}
+		if l.steps > 1 {
+			m.prefetch()
+		}
+		DECQ(countReg)
+		JNZ(LabelRef(name + "_" + l.count))
+		Label(name + "_no_" + l.count)
+	}
 	m.store(name)
 }
 
 func (m microkernel) arguments() {
 	t := reg.R13
-	Load(Param("kc"), kcReg)
 	Load(Param("a"), aPtr[0])
 	Load(Param("ars"), arsReg)
 	Load(Param("acs"), acsReg)
@@ -129,25 +146,37 @@ func (m microkernel) arguments() {
 	for i := 1; i < m.pointers(); i++ {
 		LEAQ(Mem{Base: aPtr[i-1], Index: t, Scale: 1}, aPtr[i])
 	}
-	MOVQ(cReg, t)
-	for row := range m.rows {
-		for line := 0; line < m.vecs*m.bytes(); line += 64 {
-			PREFETCHT0(Mem{Base: t, Disp: line})
-		}
-		if row < m.rows-1 {
-			ADDQ(ldcReg, t)
-		}
-	}
 	Load(Param("ldb"), ldbReg)
+}
+
+// Registers of the prefetch of C.
+var nextReg, lastReg = reg.R14, reg.R15
+
+// startPrefetch and prefetch fetch a row of C with each pair of k, until the last, so that C has arrived when it is
+// written: all at once they would hold up the loads of A and B, which share the buffers for misses.
+func (m microkernel) startPrefetch() {
+	MOVQ(cReg, nextReg)
+	MOVQ(ldcReg, lastReg)
+	IMUL3Q(Imm(uint64(m.rows-1)), lastReg, lastReg)
+	ADDQ(cReg, lastReg)
+}
+
+func (m microkernel) prefetch() {
+	for line := 0; line < m.vecs*m.bytes(); line += 64 {
+		PREFETCHT0(Mem{Base: nextReg, Disp: line})
+	}
+	ADDQ(ldcReg, nextReg)
+	CMPQ(nextReg, lastReg)
+	CMOVQHI(lastReg, nextReg)
 }
 
 func (m microkernel) pointers() int { return (m.rows + 2) / 3 }
 
 // step does one k.
-func (m microkernel) step() {
+func (m microkernel) step(masked bool) {
 	for v := range m.vecs {
 		src := Mem{Base: bReg, Disp: v * m.bytes()}
-		if m.name == avx512.name {
+		if masked && m.name == avx512.name {
 			VMOVUPS_Z(src, kmask[v], m.b(v))
 		} else {
 			VMOVUPS(src, m.b(v))

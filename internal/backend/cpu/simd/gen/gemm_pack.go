@@ -63,7 +63,8 @@ func lowMask(n, tmp reg.GPPhysical, k reg.OpmaskPhysical) {
 }
 
 // transposeAVX512 emits the packing of 16 rows that become columns: dst[k*ldd + i] = src[i*lds + k]. Rows from
-// rows on are copies of the last one: what is computed from them is masked away.
+// rows on are copies of the last one: what is computed from them is masked away. It prefetches the 16 rows behind,
+// which are the next to be packed.
 func transposeAVX512() {
 	TEXT("transpose16AVX512", NOSPLIT, "func(kc int64, src *float32, lds int64, rows int64, dst *float32, ldd int64)")
 	Pragma("noescape")
@@ -71,12 +72,18 @@ func transposeAVX512() {
 	loadStrip(kc, src, lds, dst, ldd)
 	rows := reg.R9
 	Load(Param("rows"), rows)
+	strip := reg.R13
+	MOVQ(lds, strip)
+	SHLQ(Imm(4), strip)
 	MOVQ(I32(-1), reg.RAX)
 	KMOVW(reg.EAX, reg.K1)
 	SUBQ(Imm(16), kc)
 	JL(LabelRef("transpose16_tail"))
 	Label("transpose16_loop")
-	loadRows(zmm[:16], src, lds, rows, func(m Mem, v reg.VecPhysical) { VMOVUPS(m, v) })
+	loadRows(zmm[:16], src, lds, rows, func(m Mem, v reg.VecPhysical) {
+		VMOVUPS(m, v)
+		PREFETCHT0(Mem{Base: m.Base, Index: strip, Scale: 1})
+	})
 	transpose16()
 	for i := range 16 {
 		VMOVUPS(zmm[i], Mem{Base: dst})
