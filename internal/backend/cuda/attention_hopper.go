@@ -20,6 +20,14 @@ const (
 	swizzleBytes     = 1024 // alignment of tiles
 )
 
+func hopperDefines(dim int) []define {
+	return []define{constant("D", dim), constant("ROWS", hopperRows), constant("STAGES", hopperStages)}
+}
+
+func hopperGradDefines(dim int) []define {
+	return []define{constant("D", dim), constant("ROWS", hopperRows), constant("STEP", hopperStep), constant("STAGES", hopperGradStages)}
+}
+
 // headMap describes n heads of each position to the copy engine, in tiles of rows
 // positions of one head.
 func (h heads) headMap(a *args, t *engine.Tensor, n, rows int) []byte {
@@ -40,7 +48,7 @@ func (h heads) forwardHopper(a *args) {
 	next := a.scratch(2)
 	starts := h.starts(a, a.In[1], next)
 	tile := 2 * hopperRows * h.dim
-	a.file("attention_hopper", constant("D", h.dim), constant("ROWS", hopperRows), constant("STAGES", hopperStages)).
+	a.file("attention_hopper", hopperDefines(h.dim)...).
 		launch("attention", h.tileGrid(a, tile*(1+2*hopperStages)), out, a.out(1), h.headMap(a, qkv, h.heads+2*h.kv, hopperRows), starts, next,
 			h.params(), h.batch)
 }
@@ -59,7 +67,7 @@ func (h heads) gradHopper(a *args) {
 	all := h.heads + 2*h.kv
 	own, step := h.headMap(a, qkv, all, hopperRows), h.headMap(a, qkv, all, hopperStep)
 	ownTile, stage := 2*hopperRows*h.dim, 2*2*hopperStep*h.dim
-	f := a.file("attention_grad_hopper", constant("D", h.dim), constant("ROWS", hopperRows), constant("STEP", hopperStep), constant("STAGES", hopperGradStages))
+	f := a.file("attention_grad_hopper", hopperGradDefines(h.dim)...)
 	f.launch("attention_grad_q", h.tileGrid(a, 2*ownTile+hopperGradStages*stage), dqkv, own, h.headMap(a, dout, h.heads, hopperRows), step,
 		stats, starts, next, h.params(), h.batch)
 	statistics := swizzleBytes // 2 * hopperStats floats, and alignment

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,18 +206,32 @@ func productBenchmarks(d engine.DType, run runner) {
 	const t, h, i, e, k = 16384, 2048, 4096, 8, 2
 	const s = t * k
 	run("matmul", 2*t*h*2*i, func(c *call) { c.in(d, t, h); c.in(d, 2*i, h); c.out(d, t, 2*i) }, attr("ta", 0), attr("tb", 1))
-	offsets := func(c *call) {
-		v := make([]int32, e+1)
-		for j := range v {
-			v[j] = int32(j * s / e)
+	for _, uneven := range []bool{false, true} {
+		offsets := func(c *call) {
+			v := make([]int32, e+1)
+			for j := range v {
+				v[j] = int32(j * s / e)
+				if uneven && j > 0 && j < e {
+					v[j] += int32([]int{2500, -1300, 4001, 77}[j%4])
+				}
+			}
+			if err := c.b.Write(c.in(engine.Int32, e+1), v); err != nil {
+				c.t.Fatal(err)
+			}
 		}
-		if err := c.b.Write(c.in(engine.Int32, e+1), v); err != nil {
-			c.t.Fatal(err)
+		run := func(name string, flops float64, build func(c *call)) {
+			if uneven {
+				name += "_uneven"
+			}
+			run(name, flops, func(c *call) {
+				c.call.Kernel = strings.TrimSuffix(name, "_uneven")
+				build(c)
+			})
 		}
+		run("grouped_matmul", 2*s*h*2*i, func(c *call) { c.in(d, s, h); c.in(d, e, 2*i, h); offsets(c); c.out(d, s, 2*i) })
+		run("grouped_matmul_dx", 2*s*h*2*i, func(c *call) { c.in(d, s, 2*i); c.in(d, e, 2*i, h); offsets(c); c.out(d, s, h) })
+		run("grouped_matmul_dw", 2*s*h*2*i, func(c *call) { c.in(d, s, 2*i); c.in(d, s, h); offsets(c); c.out(d, e, 2*i, h) })
 	}
-	run("grouped_matmul", 2*s*h*2*i, func(c *call) { c.in(d, s, h); c.in(d, e, 2*i, h); offsets(c); c.out(d, s, 2*i) })
-	run("grouped_matmul_dx", 2*s*h*2*i, func(c *call) { c.in(d, s, 2*i); c.in(d, e, 2*i, h); offsets(c); c.out(d, s, h) })
-	run("grouped_matmul_dw", 2*s*h*2*i, func(c *call) { c.in(d, s, 2*i); c.in(d, s, h); offsets(c); c.out(d, e, 2*i, h) })
 	index := func(c *call) { tokens(c, c.in(engine.Int32, t, k), e) }
 	run("expert_sort", 0, func(c *call) {
 		index(c)
@@ -248,12 +263,12 @@ func sequenceBenchmarks(b *testing.B, be *Backend, d engine.DType) {
 		}
 		scanBenchmarks(s.batch, s.length, d, run)
 	}
-	for _, s := range []struct{ batch, length int }{{8, 2048}, {1, 32768}} {
+	for _, s := range []struct{ batch, length, documents int }{{8, 2048, 1}, {8, 2048, 5}, {1, 32768, 1}} {
 		if d == engine.Float32 && s.batch == 1 {
 			continue // seconds
 		}
-		attentionBenchmarks(s.batch, s.length, d, func(name string, flops float64, build func(c *call), attrs ...engine.Attr) {
-			b.Run(fmt.Sprintf("%s/B%dL%d/%v", name, s.batch, s.length, d), func(b *testing.B) {
+		attentionBenchmarks(s.batch, s.length, s.documents, d, func(name string, flops float64, build func(c *call), attrs ...engine.Attr) {
+			b.Run(fmt.Sprintf("%s/B%dL%dx%d/%v", name, s.batch, s.length, s.documents, d), func(b *testing.B) {
 				c := newCall(b, be, name, append(attrs, attr("batch", float64(s.batch)), attr("length", float64(s.length)))...)
 				build(c)
 				measure(b, c, flops)
@@ -343,20 +358,31 @@ func scanBenchmarks(batch, length int, d engine.DType, run runner) {
 	}, attr("kernel", taps), attr("bias", 1))
 }
 
-func attentionBenchmarks(batch, length int, d engine.DType, run runner) {
+// attentionBenchmarks has rows of as many documents, of about the same length.
+func attentionBenchmarks(batch, length, documents int, d engine.DType, run runner) {
 	const heads, kv, dim = 16, 4, 128
 	t, f32 := batch*length, engine.Float32
 	attrs := []engine.Attr{attr("heads", heads), attr("kv_heads", kv), attr("head_dim", dim)}
-	flops := 2 * float64(batch*heads*dim) * float64(length) * float64(length) // the causal half of two products
+	// The causal half of two products.
+	flops := 2 * float64(batch*heads*dim) * float64(length) * float64(length) / float64(documents)
+	docs := func(c *call) {
+		v := make([]int32, t)
+		for i := range v {
+			v[i] = int32(i % length * documents / length)
+		}
+		if err := c.b.Write(c.in(engine.Int32, batch, length), v); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 	run("attention", flops, func(c *call) {
 		c.in(d, t, (heads+2*kv)*dim)
-		c.in(engine.Int32, batch, length)
+		docs(c)
 		c.out(d, t, heads*dim)
 		c.out(f32, batch, heads, length)
 	}, attrs...)
 	run("attention_grad", 2.5*flops, func(c *call) {
 		c.in(d, t, (heads+2*kv)*dim)
-		c.in(engine.Int32, batch, length)
+		docs(c)
 		c.in(d, t, heads*dim)
 		c.in(f32, batch, heads, length)
 		c.in(d, t, heads*dim)

@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 )
 
@@ -40,8 +41,8 @@ func (c *compiler) options() []string {
 // version identifies the compiler in the cache and in checkpoints.
 func (c *compiler) version() string { return fmt.Sprintf("%d.%d", c.major, c.minor) }
 
-// build compiles a source and returns machine code.
-func (c *compiler) build(name, source string) ([]byte, error) {
+// build compiles a source and returns machine code, and what the compiler remarked.
+func (c *compiler) build(name, source string) (code []byte, remarks string, err error) {
 	var options [][]byte
 	for _, o := range c.options() {
 		options = append(options, append([]byte(o), 0))
@@ -54,17 +55,18 @@ func (c *compiler) build(name, source string) ([]byte, error) {
 	var program uintptr
 	status := syscall(c.create, uintptr(unsafe.Pointer(&program)), uintptr(unsafe.Pointer(&text[0])), uintptr(unsafe.Pointer(&file[0])), 0, 0, 0)
 	if status != 0 {
-		return nil, fmt.Errorf("cuda: compile %s: status %d of %s: %w", name, status, c.name, ErrDevice)
+		return nil, "", fmt.Errorf("cuda: compile %s: status %d of %s: %w", name, status, c.name, ErrDevice)
 	}
 	defer syscall(c.destroy, uintptr(unsafe.Pointer(&program)))
-	if status = syscall(c.compile, program, uintptr(len(pointers)), uintptr(unsafe.Pointer(&pointers[0]))); status != 0 {
-		return nil, fmt.Errorf("cuda: compile %s with %s for %s: %w\n%s", name, c.name, c.arch, ErrDevice, c.fetch(program, c.logSize, c.log))
+	status = syscall(c.compile, program, uintptr(len(pointers)), uintptr(unsafe.Pointer(&pointers[0])))
+	remarks = strings.TrimRight(string(c.fetch(program, c.logSize, c.log)), "\n\x00")
+	if status != 0 {
+		return nil, remarks, fmt.Errorf("cuda: compile %s with %s for %s: %w\n%s", name, c.name, c.arch, ErrDevice, remarks)
 	}
-	code := c.fetch(program, c.codeSize, c.code)
-	if len(code) == 0 {
-		return nil, fmt.Errorf("cuda: compile %s: %s made no code for %s: %w", name, c.name, c.arch, ErrDevice)
+	if code = c.fetch(program, c.codeSize, c.code); len(code) == 0 {
+		return nil, remarks, fmt.Errorf("cuda: compile %s: %s made no code for %s: %w", name, c.name, c.arch, ErrDevice)
 	}
-	return code, nil
+	return code, remarks, nil
 }
 
 // fetch reads what a pair of functions gives: a size, then that many bytes.

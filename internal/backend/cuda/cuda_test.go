@@ -60,6 +60,34 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// TestHopperSources compiles the kernels for Hopper, where there is a compiler but
+// perhaps no device. Products that wait for one another are not worth having.
+func TestHopperSources(t *testing.T) {
+	t.Parallel()
+	c, err := openCompiler("sm_90a")
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bf16 := &engine.Tensor{DType: engine.BFloat16}
+	for file, defines := range map[string][]define{
+		"attention_hopper":      hopperDefines(128),
+		"attention_grad_hopper": hopperGradDefines(128),
+		"attention_stats":       {constant("D", 128)},
+		"grouped_hopper":        groupedDefines(bf16),
+	} {
+		_, remarks, err := c.build(file, source(file, defines))
+		if err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(remarks, "serialized") {
+			t.Errorf("%s: %s", file, remarks)
+		}
+	}
+}
+
 func TestSignatures(t *testing.T) {
 	t.Parallel()
 	got := signatures("extern \"C\" __global__ void __launch_bounds__(THREADS, 2) f(float *y, index_t n,\n\tfloat eps) {\n}\n")

@@ -23,7 +23,7 @@ func newGrouped(a *args, x, w, y *engine.Tensor) grouped {
 		x, w = a.stored(x, engine.BFloat16), a.stored(w, engine.BFloat16)
 	}
 	if a.b.hopper() && x.DType == engine.BFloat16 && x.Dim(0) > 0 && pieces(x) && pieces(w) && pieces(y) {
-		return grouped{a.file("grouped_hopper", typed("Y", y), constant("CLUSTER", groupedCluster), constant("STAGES", groupedStages)), x, w, true}
+		return grouped{a.file("grouped_hopper", groupedDefines(y)...), x, w, true}
 	}
 	return grouped{a.file("grouped", typed("X", x), typed("W", w), typed("Y", y)), x, w, false}
 }
@@ -40,6 +40,10 @@ const (
 	groupedColumns = 256
 	groupedDepth   = 64
 )
+
+func groupedDefines(y *engine.Tensor) []define {
+	return []define{typed("Y", y), constant("CLUSTER", groupedCluster), constant("STAGES", groupedStages)}
+}
 
 // grid has tiles of the generic kernels for `rows` rows, or for any distribution of
 // them over experts.

@@ -112,7 +112,7 @@ func (b *Backend) build(id, text string) *build {
 		code, ok := b.cache.load(k)
 		if !ok {
 			b.compiling <- struct{}{}
-			code, w.err = b.compiler.build(id, text)
+			code, _, w.err = b.compiler.build(id, text)
 			<-b.compiling
 			if w.err == nil {
 				b.cache.store(k, code)
