@@ -176,6 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_grad_kv(bf16 
 		your_turn(group);
 		here = there;
 		gradients(here);
+		__syncwarp(); // all have read the statistics of the step before
 		if (lane == 0) arrive(ADDRESS(free[before]));
 	}
 	wgmma_fence();
