@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_grad_kv(bf16 
 
 #define QUERIES_STAGE (2 * OTHER)
 
-// Range of the work of a tile: a head's queries from q0 on, with steps of keys from
+// Range is the work of a tile: a head's queries from q0 on, with steps of keys from
 // first to last.
 struct Range {
 	int b, head, q0, first, last, start_last;

@@ -26,7 +26,7 @@ struct Barriers {
 	int tile[2];
 };
 
-// range of the work of a tile: a head's queries from q0 on, with tiles of keys from
+// Range is the work of a tile: a head's queries from q0 on, with tiles of keys from
 // first to last.
 struct Range {
 	int b, head, q0, first, last, start_last;
