@@ -9,18 +9,24 @@ import (
 	"jambalaya/model/op"
 )
 
-// Update is the plan of one optimiser step over all weights: the norm of the
-// gradient, then AdamW with clipping, group by group. It needs no answer from
-// the host: a step whose norm is not finite changes nothing.
+// Update is an optimiser step over the weights whose moments are kept here, in two
+// plans: the sum of squares of the gradient, then AdamW with clipping. A step whose
+// norm is not finite changes nothing.
+//
+// A rank alone calls Run, which needs no answer from the host. Ranks that share the
+// gradient out call Norm, add up what each of them says, and call Apply.
 type Update struct {
-	plan         *engine.Plan
-	backend      engine.Backend
-	hyper, sumsq *engine.Tensor
-	hyperHost    []float32
-	sumsqHost    []float32
+	backend     engine.Backend
+	norm, adamw *engine.Plan
+	partial     *engine.Tensor // [parts] sums of squares
+	total       *engine.Tensor // [1]; the memory of partial where there is one part
+	hyper       *engine.Tensor
+	memory      []engine.Memory
+
+	hyperHost, totalHost, partialHost []float32
 	// The same slices as the backend takes them: converted once, as a conversion
 	// in every step would allocate.
-	hyperAny, sumsqAny any
+	hyperAny, totalAny, partialAny any
 }
 
 // Hyper is what differs from one update to the next.
@@ -36,61 +42,162 @@ type Hyper struct {
 // biases, A_log and D.
 func DecayByKind(p Param) bool { return !p.NoDecay }
 
-// NewUpdate builds the plan of an optimiser over the weights.
-func NewUpdate(be engine.Backend, w *Weights, c op.AdamWConfig, decays func(Param) bool) (*Update, error) {
-	b := op.NewBuilder()
-	n := w.Value.Size()
-	grad, hyper := b.Input("grad", n), b.Input("hyper", 4)
-	sumsq := b.SumSquares(grad)
-	bind := map[string]*engine.Tensor{"grad": w.Grad}
-	outs := append(b.Graph().AllNodes()[:0:0], sumsq)
-	for i, part := range w.spans(decays) {
-		cfg := c
-		if !part.decays {
-			cfg.WeightDecay = 0
-		}
-		in := b.Graph().AllNodes()[:0:0]
-		var narrow *G.Node
-		if w.Narrow != nil && part.from < w.Narrow.Size() {
-			if part.to > w.Narrow.Size() {
-				return nil, fmt.Errorf("model: optimiser: with weights in %v, decay has to be by kind of parameter", w.Narrow.DType)
-			}
-			name := fmt.Sprintf("narrow.%d", i)
-			narrow = b.Input(name, part.to-part.from)
-			bind[name] = sub(w.Narrow, part.from, part.to-part.from)
-		}
-		for _, t := range []struct {
-			name string
-			flat *engine.Tensor
-		}{{"p", w.Value}, {"m", w.M}, {"v", w.V}} {
-			name := fmt.Sprintf("%s.%d", t.name, i)
-			in = append(in, b.Input(name, part.to-part.from))
-			bind[name] = sub(t.flat, part.from, part.to-part.from)
-		}
-		outs = append(outs, b.AdamW(in[0], in[1], in[2], b.Slice(grad, part.from, part.to-part.from), sumsq, hyper, narrow, cfg)...)
+// NewUpdate builds the plans of an optimiser over the weights. norm are the parts of
+// the gradient whose squares are added up here; nil is all of it.
+func NewUpdate(be engine.Backend, w *Weights, c op.AdamWConfig, decays func(Param) bool, norm []Span) (*Update, error) {
+	if norm == nil {
+		norm = []Span{w.All()}
 	}
-	prog, err := engine.Lower(b.Graph(), outs...)
-	if err != nil {
+	norm = MergeSpans(norm)
+	u := &Update{backend: be, hyperHost: make([]float32, 4), totalHost: make([]float32, 1), partialHost: make([]float32, len(norm))}
+	u.hyperAny, u.totalAny, u.partialAny = u.hyperHost, u.totalHost, u.partialHost
+	if err := u.build(w, c, decays, norm); err != nil {
+		u.Close()
 		return nil, fmt.Errorf("model: optimiser: %w", err)
 	}
-	bound := map[engine.ValueID]*engine.Tensor{}
-	for name, t := range bind {
-		v, _ := prog.Value(b.Lookup(name))
-		bound[v] = t
-	}
-	plan, err := engine.NewPlan(prog, be, engine.Options{Bind: bound})
-	if err != nil {
-		return nil, fmt.Errorf("model: optimiser: %w", err)
-	}
-	hyperID, _ := prog.Value(hyper)
-	u := &Update{plan: plan, backend: be, hyper: plan.Tensor(hyperID), sumsq: plan.Tensor(prog.Outputs[0]),
-		hyperHost: make([]float32, 4), sumsqHost: make([]float32, 1)}
-	u.hyperAny, u.sumsqAny = u.hyperHost, u.sumsqHost
 	return u, nil
 }
 
-// Run starts one optimiser step.
+func (u *Update) build(w *Weights, c op.AdamWConfig, decays func(Param) bool, norm []Span) (err error) {
+	if u.partial, err = u.alloc(len(norm)); err != nil {
+		return err
+	}
+	if u.hyper, err = u.alloc(4); err != nil {
+		return err
+	}
+	if u.total = u.partial; len(norm) != 1 {
+		if u.total, err = u.alloc(1); err != nil {
+			return err
+		}
+	}
+	p := &planBuilder{Builder: op.NewBuilder(), bind: map[*G.Node]*engine.Tensor{}}
+	for i, s := range norm {
+		grad := p.input(fmt.Sprintf("grad.%d", i), w.Part(w.Grad, s))
+		p.output(p.SumSquares(grad), sub(u.partial, i, 1))
+	}
+	if u.norm, err = p.plan(u.backend); err != nil {
+		return err
+	}
+	p = &planBuilder{Builder: op.NewBuilder(), bind: map[*G.Node]*engine.Tensor{}}
+	total, hyper := p.input("sumsq", u.total), p.input("hyper", u.hyper)
+	for _, part := range w.decaySpans(decays) {
+		for _, state := range w.States {
+			if err := p.adamw(w, part, state, total, hyper, c); err != nil {
+				return err
+			}
+		}
+	}
+	u.adamw, err = p.plan(u.backend)
+	return err
+}
+
+func (u *Update) alloc(size int) (*engine.Tensor, error) {
+	mem, err := u.backend.Alloc(4 * int64(size))
+	if err != nil {
+		return nil, err
+	}
+	u.memory = append(u.memory, mem)
+	return &engine.Tensor{Shape: []int{size}, DType: engine.Float32, Mem: mem}, nil
+}
+
+// planBuilder is a graph whose inputs and outputs all have their place.
+type planBuilder struct {
+	*op.Builder
+	outs []*G.Node
+	bind map[*G.Node]*engine.Tensor
+}
+
+func (p *planBuilder) input(name string, t *engine.Tensor) *G.Node {
+	n := p.Input(name, t.Shape...)
+	p.bind[n] = t
+	return n
+}
+
+func (p *planBuilder) output(n *G.Node, t *engine.Tensor) {
+	p.outs = append(p.outs, n)
+	p.bind[n] = t
+}
+
+// adamw adds the update of what a part of the buffers and a state have in common.
+func (p *planBuilder) adamw(w *Weights, part decaySpan, state Span, total, hyper *G.Node, c op.AdamWConfig) error {
+	s := part.And(state)
+	if s.Len() == 0 {
+		return nil
+	}
+	if !part.decays {
+		c.WeightDecay = 0
+	}
+	i := len(p.outs)
+	var narrow *G.Node
+	if w.Narrow != nil && s.From < w.Narrow.Size() {
+		if s.To > w.Narrow.Size() {
+			return fmt.Errorf("with weights in %v, decay has to be by kind of parameter", w.Narrow.DType)
+		}
+		narrow = p.input(fmt.Sprintf("narrow.%d", i), w.Part(w.Narrow, s))
+	}
+	at, _ := w.stateOffset(s)
+	in := make([]*G.Node, 4)
+	for j, t := range []*engine.Tensor{w.Part(w.Value, s), sub(w.M, at, s.Len()), sub(w.V, at, s.Len()), w.Part(w.Grad, s)} {
+		in[j] = p.input(fmt.Sprintf("%c.%d", "pmvg"[j], i), t)
+	}
+	p.outs = append(p.outs, p.AdamW(in[0], in[1], in[2], in[3], total, hyper, narrow, c)...)
+	return nil
+}
+
+func (p *planBuilder) plan(be engine.Backend) (*engine.Plan, error) {
+	prog, err := engine.Lower(p.Graph(), p.outs...)
+	if err != nil {
+		return nil, err
+	}
+	bind := map[engine.ValueID]*engine.Tensor{}
+	for n, t := range p.bind {
+		if v, ok := prog.Value(n); ok {
+			bind[v] = t
+		}
+	}
+	return engine.NewPlan(prog, be, engine.Options{Bind: bind})
+}
+
+// Run starts an optimiser step of a rank that has the whole gradient.
 func (u *Update) Run(h Hyper) error {
+	if err := u.norm.Run(); err != nil {
+		return err
+	}
+	return u.apply(h)
+}
+
+// SumSquares reads the sum of squares of this rank's part of the gradient. After Run
+// it is that of the step.
+func (u *Update) SumSquares() (float64, error) {
+	if err := u.backend.Read(u.partialAny, u.partial); err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, x := range u.partialHost {
+		sum += float64(x)
+	}
+	return sum, nil
+}
+
+// Norm computes and reads the sum of squares of this rank's part of the gradient.
+func (u *Update) Norm() (float64, error) {
+	if err := u.norm.Run(); err != nil {
+		return 0, err
+	}
+	return u.SumSquares()
+}
+
+// Apply starts an optimiser step, given the sum of squares of the gradient of all
+// ranks.
+func (u *Update) Apply(h Hyper, sumSquares float64) error {
+	u.totalHost[0] = float32(sumSquares)
+	if err := u.backend.Write(u.total, u.totalAny); err != nil {
+		return err
+	}
+	return u.apply(h)
+}
+
+func (u *Update) apply(h Hyper) error {
 	apply := float32(1)
 	if h.Skip {
 		apply = 0
@@ -99,19 +206,20 @@ func (u *Update) Run(h Hyper) error {
 	if err := u.backend.Write(u.hyper, u.hyperAny); err != nil {
 		return err
 	}
-	return u.plan.Run()
+	return u.adamw.Run()
 }
 
-// SumSquares reads the sum of squares of the last step's gradient.
-func (u *Update) SumSquares() (float64, error) {
-	if err := u.backend.Read(u.sumsqAny, u.sumsq); err != nil {
-		return 0, err
+// Plans are the plans of a step, for profiles.
+func (u *Update) Plans() []*engine.Plan { return []*engine.Plan{u.norm, u.adamw} }
+
+// Close frees the plans.
+func (u *Update) Close() {
+	for _, p := range []*engine.Plan{u.norm, u.adamw} {
+		if p != nil {
+			p.Close()
+		}
 	}
-	return float64(u.sumsqHost[0]), nil
+	for _, m := range u.memory {
+		u.backend.Free(m)
+	}
 }
-
-// Plan is the plan that Run executes, for profiles.
-func (u *Update) Plan() *engine.Plan { return u.plan }
-
-// Close frees the plan.
-func (u *Update) Close() { u.plan.Close() }

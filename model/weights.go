@@ -10,36 +10,31 @@ import (
 	"jambalaya/model/op"
 )
 
-// Weights are a model's parameters on a backend, with their gradients and the
-// moments of the optimiser, each in one flat buffer of the same layout. The order
-// is that in which the backward pass finishes the gradients, in three groups:
-// what weight decay applies to, the experts, and what it spares. So whatever
-// works on many parameters at once, the optimiser, a reduction between ranks,
-// works on a few long ranges.
+// Weights are a model's parameters on a backend, with their gradients, each in one
+// flat buffer of the same layout, and the moments of the optimiser: of all of them, or
+// of the parts that this rank keeps.
 type Weights struct {
-	Config Config
-	Params []Param
+	*Layout
 
 	Value  *engine.Tensor // all weights, fp32
 	Narrow *engine.Tensor // in bf16, those that products read, and others among them; nil in fp32
 	Grad   *engine.Tensor // nil for a model that only runs forward
-	M, V   *engine.Tensor // first and second moment; nil likewise
+
+	// States are the parts of the flat buffers whose moments are kept here. M and V
+	// hold those of one part after the other.
+	States []Span
+	M, V   *engine.Tensor // first and second moment; nil without gradients
 
 	backend engine.Backend
-	order   []int // parameters as they lie in the flat buffers
-	offsets []int // element offset of each parameter
 }
-
-// paramAlign keeps every parameter on a cache line and a vector's width.
-const paramAlign = 64
 
 // Precision is what a model computes in, and how its gradients are stored.
 type Precision struct {
 	Compute, Grad engine.DType
 }
 
-// NewWeights allocates the weights of a model, all zero. A model that trains has
-// gradients and moments too. All is fp32.
+// NewWeights allocates the weights of a whole model, all zero. A model that trains
+// has gradients and moments too. All is fp32.
 func NewWeights(be engine.Backend, cfg Config, trains bool) (*Weights, error) {
 	return NewMixedWeights(be, cfg, trains, Precision{})
 }
@@ -47,34 +42,77 @@ func NewWeights(be engine.Backend, cfg Config, trains bool) (*Weights, error) {
 // NewMixedWeights is NewWeights for a model that may compute in bf16: weights and
 // moments stay fp32, and products read a copy of the weights.
 func NewMixedWeights(be engine.Backend, cfg Config, trains bool, p Precision) (*Weights, error) {
-	w := &Weights{Config: cfg, Params: cfg.Params(), backend: be}
-	size := w.layout()
-	narrow := 0
+	layout := NewLayout(cfg, ExpertRange{})
+	return newWeights(be, layout, []Span{layout.All()}, trains, p)
+}
+
+// NewShardedWeights allocates the weights of a model that trains, as laid out for a
+// rank, which keeps the moments of some parts. A part is made of whole parameters.
+func NewShardedWeights(be engine.Backend, layout *Layout, states []Span, p Precision) (*Weights, error) {
+	return newWeights(be, layout, states, true, p)
+}
+
+func newWeights(be engine.Backend, layout *Layout, states []Span, trains bool, p Precision) (*Weights, error) {
+	w := &Weights{Layout: layout, backend: be}
+	if trains {
+		w.States = MergeSpans(states)
+	}
+	narrow, kept := 0, 0
 	if p.Compute != engine.Float32 {
-		narrow = w.spans(func(p Param) bool { return !p.NoDecay })[0].to // the group with all that narrows
+		narrow = layout.Regions[2].From // the regions with all that narrows
+	}
+	for _, s := range w.States {
+		kept += s.Len()
 	}
 	for _, t := range []struct {
 		at    **engine.Tensor
 		size  int
 		dtype engine.DType
-		train bool
-	}{{&w.Value, size, engine.Float32, false}, {&w.Narrow, narrow, p.Compute, false}, {&w.Grad, size, p.Grad, true},
-		{&w.M, size, engine.Float32, true}, {&w.V, size, engine.Float32, true}} {
-		if t.size == 0 || t.train && !trains {
+		here  bool
+	}{{&w.Value, layout.Size, engine.Float32, true}, {&w.Narrow, narrow, p.Compute, narrow > 0}, {&w.Grad, layout.Size, p.Grad, trains},
+		{&w.M, kept, engine.Float32, trains}, {&w.V, kept, engine.Float32, trains}} {
+		if !t.here {
 			continue
 		}
 		tensor := &engine.Tensor{Shape: []int{t.size}, DType: t.dtype}
 		var err error
 		if tensor.Mem, err = be.Alloc(tensor.Bytes()); err != nil {
-			return nil, fmt.Errorf("model: weights of %d parameters: %w", cfg.Counts().Total, err)
+			return nil, fmt.Errorf("model: weights of %d parameters: %w", layout.Config.Counts().Total, err)
 		}
 		*t.at = tensor
 	}
 	return w, nil
 }
 
+// Param returns parameter i's part of Value or Grad.
+func (w *Weights) Param(flat *engine.Tensor, i int) *engine.Tensor {
+	return sub(flat, w.offsets[i], w.Params[i].Shape...)
+}
+
+// Moments returns the moments of parameter i, if they are kept here.
+func (w *Weights) Moments(i int) (m, v *engine.Tensor, kept bool) {
+	at, ok := w.stateOffset(w.At(i))
+	if !ok {
+		return nil, nil, false
+	}
+	return sub(w.M, at, w.Params[i].Shape...), sub(w.V, at, w.Params[i].Shape...), true
+}
+
+// stateOffset is where the moments of a span lie in M and V.
+func (w *Weights) stateOffset(s Span) (int, bool) {
+	at := 0
+	for _, state := range w.States {
+		if s.From >= state.From && s.To <= state.To {
+			return at + s.From - state.From, true
+		}
+		at += state.Len()
+	}
+	return 0, false
+}
+
 // Bytes is the memory of all buffers.
-func (w *Weights) Bytes() (n int64) {
+func (w *Weights) Bytes() int64 {
+	n := int64(0)
 	for _, t := range []*engine.Tensor{w.Value, w.Narrow, w.Grad, w.M, w.V} {
 		if t != nil {
 			n += t.Bytes()
@@ -83,58 +121,8 @@ func (w *Weights) Bytes() (n int64) {
 	return n
 }
 
-// layout assigns the offsets and returns the size of the flat buffers.
-func (w *Weights) layout() int {
-	w.offsets = make([]int, len(w.Params))
-	at := 0
-	for group := 0; group < 3; group++ {
-		for i := len(w.Params) - 1; i >= 0; i-- {
-			if w.Params[i].group() == group {
-				w.order, w.offsets[i] = append(w.order, i), at
-				at += w.Params[i].paddedSize()
-			}
-		}
-	}
-	return at
-}
-
-func (p Param) paddedSize() int { return (p.Size() + paramAlign - 1) / paramAlign * paramAlign }
-
-func (p Param) group() int {
-	switch {
-	case p.NoDecay:
-		return 2
-	case p.Expert:
-		return 1
-	}
-	return 0
-}
-
-// span is a part of the flat buffers, in elements, that weight decay treats alike.
-type span struct {
-	from, to int
-	decays   bool
-}
-
-// spans cuts the flat buffers where decays changes its mind. Padding between
-// parameters is zero and stays so.
-func (w *Weights) spans(decays func(Param) bool) []span {
-	var all []span
-	for _, i := range w.order {
-		d, end := decays(w.Params[i]), w.offsets[i]+w.Params[i].paddedSize()
-		if n := len(all); n > 0 && all[n-1].decays == d {
-			all[n-1].to = end
-		} else {
-			all = append(all, span{from: w.offsets[i], to: end, decays: d})
-		}
-	}
-	return all
-}
-
-// Param returns parameter i's part of a flat buffer (Value, Grad, M or V).
-func (w *Weights) Param(flat *engine.Tensor, i int) *engine.Tensor {
-	return sub(flat, w.offsets[i], w.Params[i].Shape...)
-}
+// Part is a span of Value, Narrow or Grad.
+func (w *Weights) Part(flat *engine.Tensor, s Span) *engine.Tensor { return sub(flat, s.From, s.Len()) }
 
 // sub is a part of a flat buffer, starting at an element.
 func sub(flat *engine.Tensor, offset int, shape ...int) *engine.Tensor {
@@ -166,7 +154,8 @@ func (w *Weights) Refresh() error {
 	return plan.Run()
 }
 
-// Init draws the initial weights and clears the moments.
+// Init draws the initial weights and clears the moments. What a rank draws does not
+// depend on how the model is shared out.
 func (w *Weights) Init(seed uint64) error {
 	for _, t := range []*engine.Tensor{w.M, w.V} {
 		if t == nil {
@@ -196,9 +185,7 @@ func (w *Weights) draw(seed uint64) error {
 				return
 			}
 			go func() {
-				x := make([]float32, p.Size())
-				w.Config.InitParam(p, seed, x)
-				one <- x
+				one <- w.drawn(p, seed)
 			}()
 		}
 	}()
@@ -208,6 +195,17 @@ func (w *Weights) draw(seed uint64) error {
 		}
 	}
 	return nil
+}
+
+// drawn is the initial value of what is held of a parameter.
+func (w *Weights) drawn(p Param, seed uint64) []float32 {
+	x := make([]float32, p.Size())
+	if p.Expert {
+		w.Config.InitExperts(p, seed, w.Experts.Lo, x)
+	} else {
+		w.Config.InitParam(p, seed, x)
+	}
+	return x
 }
 
 // BindCompute is Bind for a plan that computes in the precision of the weights:

@@ -15,7 +15,7 @@ type Config struct {
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, BucketMiB: 25, ChunkKiB: 512, TimeoutSeconds: 300}
+	return Config{Data: 1, Expert: 1, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300}
 }
 
 // Mesh returns the arrangement of the ranks.

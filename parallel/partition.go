@@ -52,15 +52,6 @@ type Span struct{ Lo, Hi int }
 // Len returns the number of elements.
 func (s Span) Len() int { return s.Hi - s.Lo }
 
-// counts returns how many elements of the span lie in each part of a partition.
-func (s Span) counts(cuts []int) []int {
-	n := make([]int, len(cuts)-1)
-	for i := range n {
-		n[i] = max(0, min(s.Hi, cuts[i+1])-max(s.Lo, cuts[i]))
-	}
-	return n
-}
-
 // even cuts n elements into parts that differ by one at most.
 func even(n, parts int) []int {
 	counts := make([]int, parts)

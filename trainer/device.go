@@ -20,21 +20,21 @@ type Device struct {
 	close func()
 }
 
-// newWeights allocates the weights of a training run in its precision, and makes that
-// part of the device's path.
-func (d *Device) newWeights(cfg Config) (*model.Weights, error) {
+// newWeights allocates what a rank holds of the weights of a training run, in its
+// precision, and makes that part of the device's path.
+func (d *Device) newWeights(cfg Config, s *shard) (*model.Weights, error) {
 	var p model.Precision
 	switch gpu := d.Name() == "cuda"; {
 	case cfg.Trainer.Precision == "bf16" && !gpu:
 		return nil, cli.Config(fmt.Errorf("trainer.precision: bf16 needs a GPU; on device %s set it to auto or fp32", d.Name()))
 	case cfg.Trainer.Precision == "bf16", cfg.Trainer.Precision == "auto" && gpu:
 		p.Compute = engine.BFloat16
-		if cfg.Trainer.Accumulation == 1 { // a sum of many is kept in fp32
+		if cfg.Trainer.Accumulation == 1 && s.alone { // a sum of many is kept in fp32
 			p.Grad = engine.BFloat16
 		}
 		d.Path += "/bf16"
 	}
-	return model.NewMixedWeights(d, cfg.Model, true, p)
+	return model.NewShardedWeights(d, s.layout, s.states(), p)
 }
 
 // Close gives the device back.

@@ -21,16 +21,17 @@ import (
 type learner struct {
 	cfg     Config
 	team    *team
+	shard   *shard
 	backend engine.Backend
 	weights *model.Weights
 	graph   *model.TrainingGraph
 	plan    *engine.Plan
+	grads   *gradients
 	update  *model.Update
 	state   optim.State
 
 	batches  []data.Batch // this rank's part of the micro-batches of a step
 	zeros    []float32    // as large as the gradient; nil without accumulation
-	host     []float32    // likewise; nil for a rank alone
 	readings readings
 }
 
@@ -47,12 +48,13 @@ type StepResult struct {
 	Load [][]float64
 }
 
-func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team) (*learner, error) {
+// newLearner makes the plans for the weights that a shard describes.
+func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *shard) (*learner, error) {
 	recompute, err := engine.ParseRecompute(cfg.Trainer.Recompute)
 	if err != nil {
 		return nil, err
 	}
-	l := &learner{cfg: cfg, team: t, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
+	l := &learner{cfg: cfg, team: t, shard: s, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
 	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength,
 		model.GraphOptions{Accumulate: l.accumulates()})
 	if err != nil {
@@ -68,12 +70,10 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team) (*lear
 	if l.accumulates() {
 		l.zeros = make([]float32, w.Grad.Size())
 	}
-	if t.size() > 1 {
-		l.host = make([]float32, w.Grad.Size())
-	}
+	l.grads = newGradients(be, w, s, g, l.plan, cfg.Parallel.BucketMiB<<20/4)
 	o := cfg.Optim
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
-		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind)
+		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, s.own())
 	if err != nil {
 		l.plan.Close()
 		return nil, err
@@ -109,29 +109,61 @@ func (l *learner) attempt(ctx context.Context, step, steps int64, next func(*dat
 			return StepResult{}, err
 		}
 	}
-	l.readings.clear()
-	for i := range l.batches {
-		if err := l.gradient(&l.batches[i], targets); err != nil {
-			return StepResult{}, err
-		}
+	if err := l.backward(ctx, step, targets); err != nil {
+		return StepResult{}, err
 	}
-	if err := l.reduce(ctx, step); err != nil {
+	sumsq, err := l.norm(ctx, step)
+	if err != nil {
 		return StepResult{}, err
 	}
 	r := l.result(targets)
-	r.LR = l.cfg.Optim.Rate(step, steps)
+	r.LR, r.GradNorm = l.cfg.Optim.Rate(step, steps), math.Sqrt(sumsq)
 	verdict := l.state.Judge(r.Loss, l.cfg.Trainer.SpikeThreshold)
 	b1, b2 := l.cfg.Optim.Corrections(l.state.Applied + 1)
-	if err := l.update.Run(model.Hyper{LR: r.LR, Bias1: b1, Bias2: b2, Skip: verdict != optim.Applied}); err != nil {
+	if err := l.update.Apply(model.Hyper{LR: r.LR, Bias1: b1, Bias2: b2, Skip: verdict != optim.Applied}, sumsq); err != nil {
 		return r, err
 	}
-	sumsq, err := l.update.SumSquares()
-	if err != nil {
-		return r, err
+	if l.shard.zero1 {
+		if err := gatherWeights(ctx, l.backend, l.weights, l.shard, step); err != nil {
+			return r, err
+		}
 	}
-	r.GradNorm = math.Sqrt(sumsq)
 	r.Verdict = l.state.Record(verdict, r.Loss, r.GradNorm)
 	return r, nil
+}
+
+// backward computes the gradient of the step and adds it up over the ranks.
+func (l *learner) backward(ctx context.Context, step int64, targets int) (err error) {
+	l.readings.clear()
+	defer func() {
+		if err != nil {
+			l.grads.abandon()
+		}
+	}()
+	for i := range l.batches {
+		if i == len(l.batches)-1 {
+			l.grads.begin(ctx, step)
+		}
+		if err := l.gradient(&l.batches[i], targets); err != nil {
+			return err
+		}
+	}
+	return l.grads.wait()
+}
+
+// norm returns the sum of squares of the gradient of all ranks, and adds the readings
+// up on the way: what is not finite on one rank is so on all.
+func (l *learner) norm(ctx context.Context, step int64) (float64, error) {
+	mine, err := l.update.Norm()
+	if err != nil {
+		return 0, err
+	}
+	sums := append(l.readings.sums, mine)
+	if err := l.team.sum(ctx, parallel.Op{Step: step, Name: "norm"}, sums); err != nil {
+		return 0, err
+	}
+	copy(l.readings.sums, sums)
+	return sums[len(sums)-1], nil
 }
 
 // read gets the micro-batches of a step and returns the number of targets in those of
@@ -157,23 +189,6 @@ func (l *learner) read(ctx context.Context, step int64, next func(*data.Batch) e
 		return 0, errAsked
 	}
 	return int(said[0]), nil
-}
-
-// reduce adds up over the ranks what the step has computed: gradients and readings.
-func (l *learner) reduce(ctx context.Context, step int64) error {
-	if l.team.size() == 1 {
-		return nil
-	}
-	if err := l.backend.Read(l.host, l.weights.Grad); err != nil {
-		return err
-	}
-	if err := l.team.dense.AllReduce(ctx, parallel.Op{Step: step, Name: "gradient"}, l.host); err != nil {
-		return err
-	}
-	if err := l.backend.Write(l.weights.Grad, l.host); err != nil {
-		return err
-	}
-	return l.team.sum(ctx, parallel.Op{Step: step, Name: "readings"}, l.readings.sums)
 }
 
 func countTargets(targets []int32) int {

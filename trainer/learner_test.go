@@ -42,7 +42,7 @@ func newTestLearner(t *testing.T, cfg Config, threads int) (*learner, func(*data
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLearner(be, w, cfg, alone)
+	l, err := newLearner(be, w, cfg, alone, newShard(cfg, alone))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,18 +21,19 @@ type Rehearsal struct {
 
 // NewRehearsal makes a model with fresh weights on a device.
 func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
-	w, err := d.newWeights(cfg)
+	alone, err := newTeam(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	shard := newShard(cfg, alone)
+	w, err := d.newWeights(cfg, shard)
 	if err != nil {
 		return nil, err
 	}
 	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		return nil, err
 	}
-	alone, err := newTeam(cfg, nil)
-	if err != nil {
-		return nil, err
-	}
-	l, err := newLearner(d, w, cfg, alone)
+	l, err := newLearner(d, w, cfg, alone, shard)
 	if err != nil {
 		return nil, err
 	}
@@ -67,9 +68,9 @@ func (r *Rehearsal) Tokens() int {
 	return len(r.learner.batches) * r.learner.graph.Batch * r.learner.graph.Length
 }
 
-// Plans are the plans of a step: the gradient of a micro-batch and the update.
+// Plans are the plans of a step: the gradient of a micro-batch and those of the update.
 func (r *Rehearsal) Plans() []*engine.Plan {
-	return []*engine.Plan{r.learner.plan, r.learner.update.Plan()}
+	return append([]*engine.Plan{r.learner.plan}, r.learner.update.Plans()...)
 }
 
 // Planned is the device memory of a step in bytes: weights, gradient, moments and

@@ -70,6 +70,7 @@ type run struct {
 	index   *data.Index
 	loader  *data.Loader
 	device  *Device
+	shard   *shard
 	weights *model.Weights
 	learner *learner
 	eval    *evaluator
@@ -197,10 +198,11 @@ func (r *run) openModel(context.Context) error {
 	if r.device, err = OpenDevice(c.Trainer.Device, c.Trainer.Threads); err != nil {
 		return err
 	}
-	if r.weights, err = r.device.newWeights(c); err != nil {
+	r.shard = newShard(c, r.team)
+	if r.weights, err = r.device.newWeights(c, r.shard); err != nil {
 		return err
 	}
-	if r.learner, err = newLearner(r.device, r.weights, c, r.team); err != nil {
+	if r.learner, err = newLearner(r.device, r.weights, c, r.team, r.shard); err != nil {
 		return err
 	}
 	if r.eval, err = newEvaluator(r.device, r.weights, c, r.team, r.corpus); err != nil {

@@ -20,6 +20,9 @@ type team struct {
 
 	control parallel.Group // all ranks, between the phases of a step
 	dense   parallel.Group // all ranks: gradients and weights that all have
+	column  parallel.Group // ranks that hold the same experts: their gradients and weights
+	row     parallel.Group // ranks that share the experts out: tokens
+	saving  parallel.Group // all ranks, in the background: checkpoints
 
 	waited time.Duration // in operations of control, since it was last read
 }
@@ -46,7 +49,13 @@ func newTeam(cfg Config, w *World) (*team, error) {
 		group *parallel.Group
 		name  string
 		ranks []int
-	}{{&t.control, "control", t.mesh.World()}, {&t.dense, "dense", t.mesh.World()}} {
+	}{
+		{&t.control, "control", t.mesh.World()},
+		{&t.dense, "dense", t.mesh.World()},
+		{&t.column, "experts", t.mesh.Along(parallel.AxisData, t.rank)},
+		{&t.row, "tokens", t.mesh.Along(parallel.AxisExpert, t.rank)},
+		{&t.saving, "checkpoint", t.mesh.World()},
+	} {
 		if *g.group, err = parallel.NewGroup(transport, g.name, g.ranks, options); err != nil {
 			return nil, err
 		}

@@ -84,3 +84,10 @@ type Backend interface {
 	// Sync waits until all that was started is done.
 	Sync() error
 }
+
+// HostMemory is implemented by backends whose memory is the host's own: others on
+// the host, a collective say, may work on it in place.
+type HostMemory interface {
+	// Floats returns the elements of a float32 tensor.
+	Floats(t *Tensor) []float32
+}

@@ -226,7 +226,7 @@ func (r *runner) adamW() error {
 		return err
 	}
 	defer s.plan.Close()
-	update, err := model.NewUpdate(r.be, w, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1}, decayMatrices)
+	update, err := model.NewUpdate(r.be, w, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1}, decayMatrices, nil)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,10 @@ type Backend struct {
 	allocated atomic.Int64 // bytes of all memory not freed
 }
 
-var _ engine.Backend = (*Backend)(nil)
+var (
+	_ engine.Backend    = (*Backend)(nil)
+	_ engine.HostMemory = (*Backend)(nil)
+)
 
 // Usable reports a JAMBALAYA_SIMD that names no instruction set of this machine.
 // Programs ask before they open a backend, so that none computes on another path
@@ -117,6 +120,9 @@ func move[T any](dev, host []T, read bool) {
 		copy(dev, host)
 	}
 }
+
+// Floats implements engine.HostMemory.
+func (b *Backend) Floats(t *engine.Tensor) []float32 { return F32(t) }
 
 // F32 is a float tensor's memory; nil for a nil tensor.
 func F32(t *engine.Tensor) []float32 { return view[float32](t) }

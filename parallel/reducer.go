@@ -1,0 +1,146 @@
+package parallel
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Reducer adds a flat buffer of gradients up over the ranks of a group, bucket by
+// bucket, while the backward pass goes on: a bucket starts as soon as its gradients
+// are final.
+//
+//	r.Begin(ctx, step)
+//	...               // backward calls r.Ready(i) for each bucket, in the same order on all ranks
+//	err := r.Wait()   // the sums are there
+//
+// The buckets go one after the other. A Reducer is used by one goroutine.
+type Reducer struct {
+	group   Group
+	buckets []Bucket
+
+	ready chan int // buckets to reduce; nil between steps
+	done  chan error
+	busy  time.Duration // of the step's collectives; read after done
+	times Times
+}
+
+// Bucket is a part of the buffer that is reduced at a time.
+type Bucket struct {
+	Data []float32
+	// Counts, if not nil, are the lengths of the parts of Data that the ranks want:
+	// each gets the sum of its own only, as Group.ReduceScatter does.
+	Counts []int
+}
+
+// Times add up what the reductions took, and how much of it the backward pass did
+// not hide.
+type Times struct {
+	Busy    time.Duration // collectives were under way
+	Blocked time.Duration // Wait waited for them
+}
+
+// Hidden is the share of the communication that the computation hid.
+func (t Times) Hidden() float64 {
+	if t.Busy == 0 {
+		return 0
+	}
+	return max(0, 1-t.Blocked.Seconds()/t.Busy.Seconds())
+}
+
+// NewReducer returns a reducer of these buckets, which are the same on all ranks.
+func NewReducer(g Group, buckets []Bucket) *Reducer {
+	return &Reducer{group: g, buckets: buckets}
+}
+
+// Begin starts a step.
+func (r *Reducer) Begin(ctx context.Context, step int64) {
+	r.ready, r.done = make(chan int, len(r.buckets)), make(chan error, 1)
+	go r.run(ctx, step, r.ready, r.done)
+}
+
+func (r *Reducer) run(ctx context.Context, step int64, ready <-chan int, done chan<- error) {
+	r.busy = 0
+	for i := range ready {
+		began := time.Now()
+		if err := r.reduce(ctx, Op{Step: step, Name: fmt.Sprintf("gradient bucket %d", i)}, r.buckets[i]); err != nil {
+			done <- err
+			return
+		}
+		r.busy += time.Since(began)
+	}
+	done <- nil
+}
+
+func (r *Reducer) reduce(ctx context.Context, op Op, b Bucket) error {
+	if b.Counts == nil {
+		return r.group.AllReduce(ctx, op, b.Data)
+	}
+	return r.group.ReduceScatter(ctx, op, b.Data, b.Counts)
+}
+
+// Ready says that the gradients of a bucket are final. Nobody may touch them before
+// Wait has returned.
+func (r *Reducer) Ready(bucket int) { r.ready <- bucket }
+
+// Wait returns when all buckets of the step are reduced.
+func (r *Reducer) Wait() error {
+	began := time.Now()
+	close(r.ready)
+	err := <-r.done
+	r.times.Blocked += time.Since(began)
+	r.times.Busy += r.busy
+	r.ready = nil
+	return err
+}
+
+// Abandon ends a step that has failed; the reductions that are under way end with
+// the generation.
+func (r *Reducer) Abandon() {
+	if r.ready != nil {
+		close(r.ready)
+		r.ready = nil
+	}
+}
+
+// Times returns what has been added up since the reducer was made.
+func (r *Reducer) Times() Times { return r.times }
+
+// Buckets cuts a run of tensors, given by their sizes, into stretches of whole
+// tensors of at least limit elements, but for the last, and returns how many tensors
+// each has. Backward finishes the tensors in this order.
+func Buckets(sizes []int, limit int) []int {
+	var counts []int
+	tensors, elements := 0, 0
+	for _, n := range sizes {
+		tensors++
+		if elements += n; elements >= limit {
+			counts = append(counts, tensors)
+			tensors, elements = 0, 0
+		}
+	}
+	if tensors > 0 {
+		counts = append(counts, tensors)
+	}
+	return counts
+}
+
+// Shares cuts a region of the flat buffer that starts at element from and is made of
+// tensors of the given sizes into a part for each of n ranks: see Partition.
+func Shares(from int, sizes []int, n int) []Span {
+	cuts := Partition(sizes, n)
+	spans := make([]Span, n)
+	for i := range spans {
+		spans[i] = Span{from + cuts[i], from + cuts[i+1]}
+	}
+	return spans
+}
+
+// Counts returns how many elements of the span lie in each of some shares.
+func (s Span) Counts(shares []Span) []int {
+	counts := make([]int, len(shares))
+	for i, o := range shares {
+		counts[i] = max(0, min(s.Hi, o.Hi)-max(s.Lo, o.Lo))
+	}
+	return counts
+}

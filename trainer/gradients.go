@@ -1,0 +1,218 @@
+package trainer
+
+import (
+	"context"
+
+	"jambalaya/internal/engine"
+	"jambalaya/model"
+	"jambalaya/parallel"
+)
+
+// gradients adds the gradient of a step up over the ranks. Its buckets leave while the
+// backward pass of the last micro-batch goes on.
+type gradients struct {
+	flat     hostBuffer // the gradient
+	buckets  []bucket
+	of       []int                // bucket of each parameter, -1 for one that no other rank has
+	reducers [2]*parallel.Reducer // of dense parameters and of experts; nil where nobody else has them
+	zero1    bool
+
+	armed   bool // the gradients that become final now are those of the step
+	pending []int
+	err     error // of a transfer that a hook made
+}
+
+// bucket is a stretch of whole parameters that is reduced at a time.
+type bucket struct {
+	model.Span
+	reducer int
+	number  int // in the reducer
+	params  int
+	own     model.Span // the part of which the sum is wanted
+}
+
+// newGradients makes the buckets, of at least limit elements, and follows the plan's
+// gradients.
+func newGradients(be engine.Backend, w *model.Weights, s *shard, g *model.TrainingGraph, plan *engine.Plan, limit int) *gradients {
+	if s.alone {
+		return &gradients{}
+	}
+	r := &gradients{flat: newHostBuffer(be, w, w.Grad), of: make([]int, len(w.Params)), zero1: s.zero1}
+	for i := range r.of {
+		r.of[i] = -1
+	}
+	for kind := range r.reducers {
+		var buckets []parallel.Bucket
+		var group parallel.Group
+		for i := range s.regions {
+			if region := &s.regions[i]; region.Expert == (kind == 1) && region.group.Size() > 1 {
+				group = region.group
+				buckets = r.cut(region, kind, limit, buckets)
+			}
+		}
+		if len(buckets) > 0 {
+			r.reducers[kind] = parallel.NewReducer(group, buckets)
+		}
+	}
+	r.pending = make([]int, len(r.buckets))
+	for i, v := range g.Grads {
+		if b := r.of[i]; b >= 0 {
+			plan.OnReady(v, func() { r.final(b) })
+		}
+	}
+	return r
+}
+
+// cut adds the buckets of a region to those of a reducer.
+func (r *gradients) cut(region *sharedRegion, kind, limit int, buckets []parallel.Bucket) []parallel.Bucket {
+	from, at := region.From, 0
+	for _, n := range parallel.Buckets(region.Sizes, limit) {
+		b := bucket{Span: model.Span{From: from, To: from}, reducer: kind, number: len(buckets), params: n}
+		for range n {
+			r.of[region.Params[at]] = len(r.buckets)
+			b.To += region.Sizes[at]
+			at++
+		}
+		b.own = b.Span
+		reduced := parallel.Bucket{Data: r.flat.host(b.Span)}
+		if r.zero1 {
+			reduced.Counts = parallel.Span{Lo: b.From, Hi: b.To}.Counts(region.shares)
+			b.own = b.And(region.own())
+		}
+		buckets = append(buckets, reduced)
+		r.buckets = append(r.buckets, b)
+		from = b.To
+	}
+	return buckets
+}
+
+// begin makes the gradients that become final from now on those of the step.
+func (r *gradients) begin(ctx context.Context, step int64) {
+	r.armed, r.err = true, nil
+	for i, b := range r.buckets {
+		r.pending[i] = b.params
+	}
+	_ = r.each(func(d *parallel.Reducer) error { d.Begin(ctx, step); return nil })
+}
+
+// each calls f for the reducers that there are, until one fails.
+func (r *gradients) each(f func(*parallel.Reducer) error) error {
+	for _, d := range r.reducers {
+		if d != nil {
+			if err := f(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// final is called when the gradient of a parameter of a bucket has been computed.
+func (r *gradients) final(i int) {
+	if !r.armed {
+		return
+	}
+	if r.pending[i]--; r.pending[i] > 0 {
+		return
+	}
+	b := &r.buckets[i]
+	if err := r.flat.fetch(b.Span); err != nil && r.err == nil {
+		r.err = err // the other ranks wait for the bucket, so it goes all the same
+	}
+	r.reducers[b.reducer].Ready(b.number)
+}
+
+// wait returns when the step's gradient is summed.
+func (r *gradients) wait() error {
+	r.armed = false
+	if err := r.each((*parallel.Reducer).Wait); err != nil {
+		return err
+	}
+	if r.err != nil {
+		return r.err
+	}
+	for i := range r.buckets {
+		if err := r.flat.store(r.buckets[i].own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon ends a step that has failed.
+func (r *gradients) abandon() {
+	r.armed = false
+	_ = r.each(func(d *parallel.Reducer) error { d.Abandon(); return nil })
+}
+
+// times is what the reductions took so far.
+func (r *gradients) times() parallel.Times {
+	var sum parallel.Times
+	_ = r.each(func(d *parallel.Reducer) error {
+		sum.Busy += d.Times().Busy
+		sum.Blocked += d.Times().Blocked
+		return nil
+	})
+	return sum
+}
+
+// gatherWeights gives every rank the weights that the others have updated: with
+// ZeRO-1 each updates its share.
+func gatherWeights(ctx context.Context, be engine.Backend, w *model.Weights, s *shard, step int64) error {
+	flat := newHostBuffer(be, w, w.Value)
+	for i := range s.regions {
+		r := &s.regions[i]
+		if r.group.Size() == 1 || r.Len() == 0 {
+			continue
+		}
+		if err := flat.fetch(r.own()); err != nil {
+			return err
+		}
+		counts := parallel.Span{Lo: r.From, Hi: r.To}.Counts(r.shares)
+		if err := parallel.AllGather(ctx, r.group, parallel.Op{Step: step, Name: "weights"}, flat.host(r.Span), counts); err != nil {
+			return err
+		}
+		if err := flat.store(r.Span); err != nil {
+			return err
+		}
+	}
+	return w.Refresh()
+}
+
+// hostBuffer is a flat buffer as the host sees it: its own memory where it can be,
+// else a copy.
+type hostBuffer struct {
+	backend engine.Backend
+	weights *model.Weights
+	flat    *engine.Tensor
+	floats  []float32
+	copied  bool
+}
+
+func newHostBuffer(be engine.Backend, w *model.Weights, flat *engine.Tensor) hostBuffer {
+	b := hostBuffer{backend: be, weights: w, flat: flat}
+	if h, ok := be.(engine.HostMemory); ok {
+		b.floats = h.Floats(flat)
+	} else {
+		b.floats, b.copied = make([]float32, flat.Size()), true
+	}
+	return b
+}
+
+// host is a part of the buffer, as last fetched.
+func (b *hostBuffer) host(s model.Span) []float32 { return b.floats[s.From:s.To] }
+
+// fetch brings a part up to date, store writes it back.
+func (b *hostBuffer) fetch(s model.Span) error {
+	if !b.copied || s.Len() == 0 {
+		return nil
+	}
+	return b.backend.Read(b.host(s), b.weights.Part(b.flat, s))
+}
+
+func (b *hostBuffer) store(s model.Span) error {
+	if !b.copied || s.Len() == 0 {
+		return nil
+	}
+	return b.backend.Write(b.weights.Part(b.flat, s), b.host(s))
+}
