@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"slices"
 
 	"jambalaya/internal/safetensors"
 )
@@ -59,6 +60,27 @@ func decodeIndex(text []byte) (*Index, error) {
 		return nil, corrupt("%s: %v", indexName, err)
 	}
 	return x, nil
+}
+
+// merge adds the parts of another index.
+func (x *Index) merge(o Index) error {
+	place := make(map[string]int, len(x.Tensors))
+	for i := range x.Tensors {
+		place[x.Tensors[i].Name] = i
+	}
+	for _, t := range o.Tensors {
+		i, ok := place[t.Name]
+		if !ok {
+			x.Tensors = append(x.Tensors, t)
+			continue
+		}
+		mine := &x.Tensors[i]
+		if mine.DType != t.DType || !slices.Equal(mine.Shape, t.Shape) {
+			return invalid("tensor %q is %s %v on one rank and %s %v on another", t.Name, mine.DType, mine.Shape, t.DType, t.Shape)
+		}
+		mine.Parts = append(mine.Parts, t.Parts...)
+	}
+	return nil
 }
 
 // check holds an index to its rules: the parts of each tensor cover it exactly.

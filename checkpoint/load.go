@@ -19,20 +19,26 @@ func (c *Checkpoint) Info(name string) (TensorInfo, error) {
 
 // Load reads a whole tensor of floats into dst, which must have as many elements.
 // F32 is copied; F64, BF16 and F16 are converted.
-func (c *Checkpoint) Load(name string, dst []float32) error {
+func (c *Checkpoint) Load(name string, dst []float32) error { return c.LoadPart(name, nil, nil, dst) }
+
+// LoadPart is Load for the part of a tensor that begins at start and has this extent.
+func (c *Checkpoint) LoadPart(name string, start, extent []int64, dst []float32) error {
 	t, err := c.Info(name)
 	if err != nil {
 		return err
 	}
-	all := whole(t.Shape)
-	if int64(len(dst)) != all.size() {
-		return invalid("tensor %q has shape %v, the destination %d elements", name, t.Shape, len(dst))
+	part := box{start, extent}
+	if start == nil && extent == nil {
+		part = whole(t.Shape)
+	}
+	if !part.inside(t.Shape) || int64(len(dst)) != part.size() {
+		return invalid("tensor %q has shape %v: no %d elements at %v of extent %v", name, t.Shape, len(dst), part.Start, part.Extent)
 	}
 	if t.DType == safetensors.F32 {
-		return c.loadBox(t, all, safetensors.Bytes(dst))
+		return c.loadBox(t, part, safetensors.Bytes(dst))
 	}
-	raw := make([]byte, all.size()*t.DType.Size())
-	if err := c.loadBox(t, all, raw); err != nil {
+	raw := make([]byte, part.size()*t.DType.Size())
+	if err := c.loadBox(t, part, raw); err != nil {
 		return err
 	}
 	values, err := safetensors.Tensor{Name: name, DType: t.DType, Data: raw}.Float32s()

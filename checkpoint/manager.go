@@ -22,6 +22,10 @@ type Options struct {
 	// published one.
 	Generation int64
 	Mesh       map[string]int // size of each axis
+	// Peers, if there are any, save with this process. Each opens a manager with the
+	// same options and calls Save for the same steps; all get the same Result. Rank 0's
+	// commits and clears away, and is the only one whose Latest may be called.
+	Peers Peers
 	// Fence, if there is one, is asked right before a checkpoint is published. An
 	// error stops the publication; one that wraps ErrFenced says that this process
 	// has lost its right to for good.
@@ -61,10 +65,16 @@ type Manager struct {
 }
 
 // Open prepares dir for writing: it makes the directory and clears away what
-// interrupted saves left.
+// interrupted saves left. Of several processes, rank 0 does.
 func Open(fsys vfs.FS, dir string, opt Options) (*Manager, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
+	}
+	if opt.Peers == nil {
+		opt.Peers = alone{}
+	}
+	if opt.Peers.Rank() > 0 {
+		return newManager(fsys, dir, opt), nil
 	}
 	if err := vfs.MkdirAll(fsys, dir); err != nil {
 		return nil, fmt.Errorf("open checkpoints: %w", advice(err))
@@ -76,12 +86,16 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Manager, error) {
 		}
 		opt.Generation = newest + 1
 	}
-	opt.Mesh = maps.Clone(opt.Mesh)
-	m := &Manager{fsys: fsys, dir: dir, opt: opt, slot: make(chan struct{}, 1), saved: -1}
+	m := newManager(fsys, dir, opt)
 	if err := errors.Join(m.clearLeftovers(), m.tryWriting()); err != nil {
 		return nil, fmt.Errorf("open checkpoints: %w", advice(err))
 	}
 	return m, nil
+}
+
+func newManager(fsys vfs.FS, dir string, opt Options) *Manager {
+	opt.Mesh = maps.Clone(opt.Mesh)
+	return &Manager{fsys: fsys, dir: dir, opt: opt, slot: make(chan struct{}, 1), saved: -1}
 }
 
 func newestGeneration(fsys vfs.FS, dir string) (int64, error) {
@@ -115,11 +129,16 @@ func (m *Manager) Latest(ctx context.Context, but ...string) (*Checkpoint, []Ski
 		s.MovedTo = moved
 	}
 	if err == nil {
-		m.mu.Lock()
-		m.saved = found.Manifest.Step
-		m.mu.Unlock()
+		m.Loaded(found)
 	}
 	return found, skipped, err
+}
+
+// Loaded says that the process goes on from a checkpoint that Latest did not return.
+func (m *Manager) Loaded(c *Checkpoint) {
+	m.mu.Lock()
+	m.saved = c.Manifest.Step
+	m.mu.Unlock()
 }
 
 // Save copies the snapshot and writes it in the background; the caller may change
@@ -131,7 +150,7 @@ func (m *Manager) Latest(ctx context.Context, but ...string) (*Checkpoint, []Ski
 // will come of going on: ErrGivenUp after Config.MaxFailures failures in a row,
 // ErrFenced, or ErrSnapshot.
 func (m *Manager) Save(s *Snapshot) error {
-	b, err := newBatch(s)
+	b, err := newBatch(s, m.opt.Peers.Rank(), m.opt.Peers.Size())
 	if err != nil {
 		return fmt.Errorf("save step %d: %w", s.State.Step, err)
 	}
@@ -196,37 +215,102 @@ func (m *Manager) finish(r Result) {
 	}
 }
 
-// write makes a batch a published checkpoint, and clears older ones away.
+// write makes a batch, with those of the peers, a published checkpoint.
 func (m *Manager) write(b *batch) Result {
 	r := Result{Step: b.step, Name: stepDir(b.step)}
 	tmp := path.Join(m.dir, writingDir(r.Step, m.opt.Generation))
-	fail := func(err error) Result {
-		// What is written goes, above all when the disk is full; if that fails
-		// too, the next Open clears it away.
-		_ = vfs.RemoveAll(m.fsys, tmp)
-		r.Err = fmt.Errorf("save step %d: %w", r.Step, advice(err))
-		return r
+	parts, err := m.writeParts(b, tmp)
+	if err == nil {
+		err = m.conclude(b, tmp, parts, &r)
 	}
-	sums, err := b.writeFiles(m.fsys, tmp)
 	if err != nil {
-		return fail(err)
+		if m.opt.Peers.Rank() == 0 {
+			// What is written goes, above all when the disk is full; if that fails
+			// too, the next Open clears it away.
+			_ = vfs.RemoveAll(m.fsys, tmp)
+		}
+		r.Err = fmt.Errorf("save step %d: %w", r.Step, advice(err))
+	}
+	return r
+}
+
+// writeParts writes what this process has, and returns what all have written.
+func (m *Manager) writeParts(b *batch, tmp string) ([]written, error) {
+	_, err := gather(m.opt.Peers, "prepare a checkpoint", func(*struct{}) error {
+		if m.opt.Peers.Rank() > 0 {
+			return nil
+		}
+		if err := vfs.RemoveAll(m.fsys, tmp); err != nil {
+			return err
+		}
+		return m.fsys.Mkdir(tmp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gather(m.opt.Peers, "write a checkpoint", func(w *written) (err error) {
+		w.Files, err = b.writeFiles(m.fsys, tmp)
+		w.Index = b.index
+		return err
+	})
+}
+
+// conclude has rank 0 commit the checkpoint, and tells all how that ended.
+func (m *Manager) conclude(b *batch, tmp string, parts []written, r *Result) error {
+	var failed error // on rank 0
+	said, err := gather(m.opt.Peers, "commit a checkpoint", func(o *outcome) error {
+		if m.opt.Peers.Rank() > 0 {
+			return nil
+		}
+		if failed = m.commit(b, tmp, parts, r); failed != nil {
+			o.Problem, o.Fenced = failed.Error(), errors.Is(failed, ErrFenced)
+		}
+		o.Bytes = r.Bytes
+		return nil
+	})
+	if failed != nil || err != nil {
+		return errors.Join(failed, err)
+	}
+	r.Bytes = said[0].Bytes
+	return said[0].err()
+}
+
+// commit writes what makes the parts one checkpoint, publishes it, and clears older
+// ones away.
+func (m *Manager) commit(b *batch, tmp string, parts []written, r *Result) error {
+	var index Index
+	var sums []FileSum
+	for _, p := range parts {
+		if err := index.merge(p.Index); err != nil {
+			return err
+		}
+		sums = append(sums, p.Files...)
+	}
+	if err := index.check(); err != nil {
+		return err
+	}
+	tables, err := writeTables(m.fsys, tmp, &index, b.state)
+	if err != nil {
+		return err
 	}
 	manifest := &Manifest{
 		Format: FormatVersion, Run: m.opt.Run, Step: r.Step, Parent: m.Saved(), Generation: m.opt.Generation,
-		Term: m.opt.Term, Created: time.Now().UTC().Truncate(time.Second), Mesh: m.opt.Mesh, Files: sums,
+		Term: m.opt.Term, Created: time.Now().UTC().Truncate(time.Second), Mesh: m.opt.Mesh, Files: append(sums, tables...),
+	}
+	if err := manifest.check(); err != nil {
+		return err
 	}
 	r.Bytes = manifest.Size()
 	if err := manifest.commit(m.fsys, tmp); err != nil {
-		return fail(err)
+		return err
 	}
 	if err := m.publish(tmp, r.Name); err != nil {
-		return fail(err)
+		return err
 	}
-	r.RetainErr = m.retain(r.Name)
-	if errors.Is(r.RetainErr, ErrCorrupt) {
-		r.Err = fmt.Errorf("save step %d: it does not read back: %w", r.Step, r.RetainErr)
+	if r.RetainErr = m.retain(r.Name); errors.Is(r.RetainErr, ErrCorrupt) {
+		return fmt.Errorf("it does not read back: %w", r.RetainErr)
 	}
-	return r
+	return nil
 }
 
 // publish gives a whole checkpoint its name, which is the commit. It fails if the

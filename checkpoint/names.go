@@ -25,11 +25,10 @@ const (
 // ExpertGroup is the group of one expert: its weights and their optimiser state.
 func ExpertGroup(layer, expert int) string { return fmt.Sprintf("expert-L%02d-E%03d", layer, expert) }
 
-// fileOf is the file of a group. The part after the dash says which rank of how
-// many wrote it: one process writes everything today.
-func fileOf(group string) string {
+// fileOf is the file of a group that a process of size writes.
+func fileOf(group string, rank, size int) string {
 	if group == GroupModel || group == GroupOptim {
-		return fmt.Sprintf("%s-r%04d-of-%04d%s", group, 0, 1, extension)
+		return fmt.Sprintf("%s-r%04d-of-%04d%s", group, rank, size, extension)
 	}
 	return group + extension
 }

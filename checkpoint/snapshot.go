@@ -8,7 +8,9 @@ import (
 	"jambalaya/internal/safetensors"
 )
 
-// Snapshot is what Save writes.
+// Snapshot is what Save writes. Of many processes each brings its own tensors and
+// parts of tensors; the groups of experts are of one process each. The state is that
+// of rank 0.
 type Snapshot struct {
 	State   State
 	Tensors []Tensor
@@ -63,9 +65,9 @@ type batchFile struct {
 // partRef points to the part of the index that belongs to a tensor of a file.
 type partRef struct{ tensor, part int }
 
-// newBatch sorts and checks a snapshot. The tensors' data is not copied, and the
-// offsets in the index are still to be filled in.
-func newBatch(s *Snapshot) (*batch, error) {
+// newBatch sorts and checks a snapshot of a process of size. The tensors' data is not
+// copied, and the offsets in the index are still to be filled in.
+func newBatch(s *Snapshot, rank, size int) (*batch, error) {
 	state, err := s.State.encode()
 	if err != nil || s.State.Step < 0 {
 		return nil, invalid("state of step %d: %v", s.State.Step, err)
@@ -75,7 +77,7 @@ func newBatch(s *Snapshot) (*batch, error) {
 	files := map[string]int{}   // name -> files
 	for i := range s.Tensors {
 		t := &s.Tensors[i]
-		name := fileOf(t.Group)
+		name := fileOf(t.Group, rank, size)
 		if !safeName.MatchString(name) {
 			return nil, invalid("tensor %q: group %q is not a file name", t.Name, t.Group)
 		}
@@ -101,6 +103,9 @@ func newBatch(s *Snapshot) (*batch, error) {
 			Name: t.nameInFile(), DType: t.DType, Shape: t.box().Extent, Data: t.Data,
 		})
 		entry.Parts = append(entry.Parts, Part{File: name, Length: int64(len(t.Data)), box: t.box()})
+	}
+	if size > 1 { // what is missing here, others may have
+		return b, nil
 	}
 	return b, b.index.check()
 }

@@ -24,16 +24,10 @@ const (
 	chunk = 1 << 20
 )
 
-// writeFiles writes a batch to a directory that it makes: all that a manifest
-// lists, synced and hashed on the way.
+// writeFiles writes the tensors of a batch to a directory, synced and hashed on the
+// way.
 func (b *batch) writeFiles(fsys vfs.FS, dir string) ([]FileSum, error) {
-	if err := vfs.RemoveAll(fsys, dir); err != nil {
-		return nil, err
-	}
-	if err := fsys.Mkdir(dir); err != nil {
-		return nil, err
-	}
-	sums := make([]FileSum, len(b.files), len(b.files)+2)
+	sums := make([]FileSum, len(b.files))
 	group, ctx := errgroup.WithContext(context.Background())
 	group.SetLimit(b.writers())
 	for i := range b.files {
@@ -44,17 +38,20 @@ func (b *batch) writeFiles(fsys vfs.FS, dir string) ([]FileSum, error) {
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	index, err := b.index.encode()
+	return sums, group.Wait()
+}
+
+// writeTables writes what says where the tensors lie, and the state.
+func writeTables(fsys vfs.FS, dir string, index *Index, state []byte) ([]FileSum, error) {
+	text, err := index.encode()
 	if err != nil {
 		return nil, err
 	}
+	var sums []FileSum
 	for _, f := range []struct {
 		name string
 		text []byte
-	}{{indexName, index}, {stateName, b.state}} {
+	}{{indexName, text}, {stateName, state}} {
 		sum, err := writeSummed(fsys, path.Join(dir, f.name), func(w io.Writer) error {
 			_, err := w.Write(f.text)
 			return err

@@ -17,11 +17,11 @@ import (
 // finish waits for the last checkpoint and leaves what a person looks at: the
 // plot, samples, and a summary of where everything is.
 func (r *run) finish(ctx context.Context) error {
-	if !r.team.leads() {
-		return nil
-	}
 	if err := r.store.Wait(); err != nil {
 		return fmt.Errorf("last checkpoint: %w", err)
+	}
+	if !r.team.leads() {
+		return nil
 	}
 	lines, err := report.ReadMetrics(r.dir.file(metricsFile))
 	if err != nil {

@@ -30,9 +30,26 @@ func newShard(cfg Config, t *team) *shard {
 		if r.Expert {
 			group = t.column
 		}
-		s.regions = append(s.regions, sharedRegion{r, group, parallel.Shares(r.From, r.Sizes, group.Size())})
+		s.regions = append(s.regions, sharedRegion{r, group, parallel.Shares(r.From, s.pieces(r), group.Size())})
 	}
 	return s
+}
+
+// pieces are the sizes of what goes to one rank as a whole: tensors, and what all
+// tensors of an expert layer are together, so that an expert is one file of a checkpoint.
+func (s *shard) pieces(r model.Region) []int {
+	if !r.Expert {
+		return r.Sizes
+	}
+	var sizes []int
+	layer := -1
+	for i, param := range r.Params {
+		if p := s.layout.Params[param]; p.Layer != layer {
+			layer, sizes = p.Layer, append(sizes, 0)
+		}
+		sizes[len(sizes)-1] += r.Sizes[i]
+	}
+	return sizes
 }
 
 // own is this rank's share.

@@ -26,32 +26,41 @@ const (
 	prefixV = "v."
 )
 
-// saved is one of the flat buffers with the prefix of its tensors.
-type saved struct {
+// savedTensor is a tensor of a parameter that checkpoints hold.
+type savedTensor struct {
 	prefix string
-	flat   *engine.Tensor
+	*engine.Tensor
 }
 
-func savedBuffers(w *model.Weights) []saved {
-	return []saved{{"", w.Value}, {prefixM, w.M}, {prefixV, w.V}}
+// savedTensors returns the weight of parameter i and its moments, if they are here.
+func savedTensors(w *model.Weights, i int) []savedTensor {
+	all := []savedTensor{{"", w.Param(w.Value, i)}}
+	if m, v, kept := w.Moments(i); kept {
+		all = append(all, savedTensor{prefixM, m}, savedTensor{prefixV, v})
+	}
+	return all
 }
 
-// snapshotTensors reads weights and moments into host memory, one entry a
-// parameter, and one an expert of those that are sharded by expert.
-func snapshotTensors(be engine.Backend, w *model.Weights) ([]checkpoint.Tensor, error) {
+// snapshotTensors reads this rank's share of weights and moments into host memory, one
+// entry a parameter, and one an expert of those that are sharded by expert.
+func snapshotTensors(be engine.Backend, w *model.Weights, s *shard) ([]checkpoint.Tensor, error) {
 	var all []checkpoint.Tensor
-	for _, s := range savedBuffers(w) {
-		for i, p := range w.Params {
+	for i, p := range w.Params {
+		if !s.owns(i) {
+			continue
+		}
+		for _, saved := range savedTensors(w, i) {
 			host := make([]float32, p.Size())
-			if err := be.Read(host, w.Param(s.flat, i)); err != nil {
+			if err := be.Read(host, saved.Tensor); err != nil {
 				return nil, fmt.Errorf("snapshot %s: %w", p.Name, err)
 			}
-			t := checkpoint.Tensor{Name: s.prefix + p.Name, DType: safetensors.F32, Shape: toInt64(p.Shape), Group: checkpoint.GroupModel}
-			if s.prefix != "" {
+			t := checkpoint.Tensor{Name: saved.prefix + p.Name, DType: safetensors.F32, Shape: toInt64(p.Shape), Group: checkpoint.GroupModel}
+			if saved.prefix != "" {
 				t.Group = checkpoint.GroupOptim
 			}
 			if p.Expert {
-				all = append(all, expertTensors(t, p, host)...)
+				t.Shape[0] = int64(w.Config.NumExperts)
+				all = append(all, expertTensors(t, p, w.Experts.Lo, host)...)
 				continue
 			}
 			t.Data = safetensors.Bytes(host)
@@ -61,16 +70,17 @@ func snapshotTensors(be engine.Backend, w *model.Weights) ([]checkpoint.Tensor, 
 	return all, nil
 }
 
-// expertTensors cuts a tensor along its first dimension, the expert.
-func expertTensors(t checkpoint.Tensor, p model.Param, host []float32) []checkpoint.Tensor {
+// expertTensors cuts the part of a tensor that begins with some expert along its first
+// dimension, the expert.
+func expertTensors(t checkpoint.Tensor, p model.Param, first int, host []float32) []checkpoint.Tensor {
 	experts := p.Shape[0]
 	size := len(host) / experts
 	var all []checkpoint.Tensor
-	for e := 0; e < experts; e++ {
+	for e := range experts {
 		part := t
-		part.Group = checkpoint.ExpertGroup(p.Layer, e)
+		part.Group = checkpoint.ExpertGroup(p.Layer, first+e)
 		part.Start = make([]int64, len(p.Shape))
-		part.Start[0] = int64(e)
+		part.Start[0] = int64(first + e)
 		part.Extent = toInt64(p.Shape)
 		part.Extent[0] = 1
 		part.Data = safetensors.Bytes(host[e*size : (e+1)*size])
@@ -79,19 +89,21 @@ func expertTensors(t checkpoint.Tensor, p model.Param, host []float32) []checkpo
 	return all
 }
 
-// restoreTensors loads what snapshotTensors saved. With weightsOnly the moments
-// are left alone: generation needs none.
-func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoint, weightsOnly bool) error {
-	for _, s := range savedBuffers(w) {
-		if weightsOnly && s.prefix != "" {
-			continue
+// restoreTensors loads what this rank holds of what snapshotTensors saved, on however
+// many ranks. Weights that do not train have no moments to load.
+func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoint) error {
+	for i, p := range w.Params {
+		var start, extent []int64
+		if p.Expert {
+			start, extent = make([]int64, len(p.Shape)), toInt64(p.Shape)
+			start[0] = int64(w.Experts.Lo)
 		}
-		for i, p := range w.Params {
-			host := make([]float32, p.Size())
-			if err := c.Load(s.prefix+p.Name, host); err != nil {
+		host := make([]float32, p.Size())
+		for _, saved := range savedTensors(w, i) {
+			if err := c.LoadPart(saved.prefix+p.Name, start, extent, host); err != nil {
 				return fmt.Errorf("checkpoint %s is of another model than %s describes: %w", c.Name(), configFile, err)
 			}
-			if err := be.Write(w.Param(s.flat, i), host); err != nil {
+			if err := be.Write(saved.Tensor, host); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"jambalaya/internal/cli"
 	"jambalaya/internal/config"
 	"jambalaya/internal/vfs"
+	"jambalaya/parallel"
 )
 
 // openTeam takes this rank's place among the others.
@@ -88,7 +89,7 @@ func (r *run) sameData(ctx context.Context) error {
 func (r *run) latest(ctx context.Context, fsys vfs.FS) (*checkpoint.Checkpoint, error) {
 	var unreadable []string // by some rank
 	for {
-		found, err := r.newest(ctx, fsys, unreadable)
+		found, err := r.newest(ctx, unreadable)
 		if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 			return nil, err
 		}
@@ -123,28 +124,38 @@ func (r *run) latest(ctx context.Context, fsys vfs.FS) (*checkpoint.Checkpoint, 
 			}
 		}
 		if whole {
+			r.store.Loaded(found)
 			return found, nil
 		}
 		unreadable = append(unreadable, name)
 	}
 }
 
-// newest opens the checkpoints on rank 0 and returns the newest good one but for
-// some; nil on other ranks.
-func (r *run) newest(ctx context.Context, fsys vfs.FS, but []string) (*checkpoint.Checkpoint, error) {
+// openStore makes this rank's part in saving checkpoints.
+func (r *run) openStore(fsys vfs.FS) (err error) {
+	opt := checkpoint.Options{Config: r.cfg.Checkpoint, Run: r.opt.Name, Done: r.saved,
+		Mesh: map[string]int{"data": r.team.mesh.Data, "expert": r.team.mesh.Expert}}
+	if w := r.opt.World; w != nil {
+		opt.Generation, opt.Term, opt.Fence = int64(w.Transport.Identity().Generation), int64(w.Term), w.Fence
+		opt.Peers = savers{r.team.saving}
+	}
+	r.store, err = checkpoint.Open(fsys, checkpointDir, opt)
+	return err
+}
+
+// savers are the ranks as package checkpoint sees them.
+type savers struct{ parallel.Group }
+
+// Gather implements checkpoint.Peers. A save goes on in the background when the run is
+// asked to stop, and ends with the generation.
+func (s savers) Gather(what string, message []byte) ([][]byte, error) {
+	return gatherBytes(context.Background(), s.Group, parallel.Op{Name: what}, message)
+}
+
+// newest returns the newest good checkpoint but for some, on rank 0; nil on others.
+func (r *run) newest(ctx context.Context, but []string) (*checkpoint.Checkpoint, error) {
 	if !r.team.leads() {
 		return nil, nil
-	}
-	if r.store == nil {
-		opt := checkpoint.Options{Config: r.cfg.Checkpoint, Run: r.opt.Name, Done: r.saved,
-			Mesh: map[string]int{"data": r.team.mesh.Data, "expert": r.team.mesh.Expert}}
-		if w := r.opt.World; w != nil {
-			opt.Generation, opt.Term, opt.Fence = int64(w.Transport.Identity().Generation), int64(w.Term), w.Fence
-		}
-		var err error
-		if r.store, err = checkpoint.Open(fsys, checkpointDir, opt); err != nil {
-			return nil, err
-		}
 	}
 	found, skipped, err := r.store.Latest(ctx, but...)
 	for _, s := range skipped {

@@ -140,7 +140,7 @@ func (r *run) stopped(ctx context.Context, err error) error {
 
 // saveLast makes sure that the last step is saved, if one was taken.
 func (r *run) saveLast() error {
-	if r.done == 0 || !r.team.leads() || r.store.Saved() == r.done {
+	if r.done == 0 || r.store.Saved() == r.done {
 		return nil
 	}
 	if err := r.store.Wait(); err == nil && r.store.Saved() != r.done {
@@ -153,13 +153,12 @@ func (r *run) saveLast() error {
 
 // save starts a checkpoint of the current state.
 func (r *run) save() error {
-	if !r.team.leads() {
-		return nil
+	if r.team.leads() {
+		if err := r.metrics.Sync(); err != nil {
+			return err
+		}
 	}
-	if err := r.metrics.Sync(); err != nil {
-		return err
-	}
-	tensors, err := snapshotTensors(r.device, r.weights)
+	tensors, err := snapshotTensors(r.device, r.weights, r.shard)
 	if err != nil {
 		return err
 	}

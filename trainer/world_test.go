@@ -22,7 +22,7 @@ const testRun = 0xcafe
 // worldConfig is tinyConfig for up to 4 ranks.
 func worldConfig(cache string, mesh parallel.Mesh) Config {
 	c := tinyConfig(cache)
-	c.Trainer.BatchSize, c.Trainer.Accumulation, c.Trainer.Steps = 4, 1, 12
+	c.Trainer.BatchSize, c.Trainer.Accumulation, c.Trainer.Steps = 8, 1, 12
 	c.Trainer.Threads = 1
 	c.Parallel.Data, c.Parallel.Expert = mesh.Data, mesh.Expert
 	return c
@@ -112,23 +112,90 @@ func firstApart(a, b []float64, tolerance float64) int {
 	return 0
 }
 
+// world is a mesh with its options, as in 2x1 zero1.
+type world struct {
+	parallel.Mesh
+	zero1        bool
+	accumulation int
+}
+
+func (w world) String() string {
+	s := fmt.Sprintf("%dx%d", w.Data, w.Expert)
+	if w.zero1 {
+		s += " zero1"
+	}
+	if w.accumulation > 1 {
+		s += fmt.Sprintf(" accumulation %d", w.accumulation)
+	}
+	return s
+}
+
+func (w world) config(cache string) Config {
+	c := worldConfig(cache, w.Mesh)
+	c.Parallel.Zero1 = w.zero1
+	if w.accumulation > 1 { // the same sequences a step
+		c.Trainer.BatchSize /= w.accumulation
+		c.Trainer.Accumulation = w.accumulation
+	}
+	return c
+}
+
+// TestWorldsAgree: the losses are those of a rank alone, and the same bits in every run.
 func TestWorldsAgree(t *testing.T) {
 	t.Parallel()
 	cache := t.TempDir()
-	want := trainAlone(t, t.TempDir(), worldConfig(cache, parallel.Mesh{Data: 1, Expert: 1}))
-	for _, mesh := range []parallel.Mesh{{Data: 2, Expert: 1}, {Data: 4, Expert: 1}} {
-		t.Run(fmt.Sprintf("%dx%d", mesh.Data, mesh.Expert), func(t *testing.T) {
+	want := trainAlone(t, t.TempDir(), world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.config(cache))
+	for _, w := range []world{
+		{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
+		{Mesh: parallel.Mesh{Data: 4, Expert: 1}},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true, accumulation: 2},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
-			got := trainWorld(t, t.TempDir(), worldConfig(cache, mesh), 1)
-			if len(got) != len(want) {
-				t.Fatalf("%d steps, want %d", len(got), len(want))
+			got := trainWorld(t, t.TempDir(), w.config(cache), 1)
+			if at := firstApart(want, got, 1e-5); at > 0 {
+				t.Errorf("step %d: loss %v, alone %v", at, got[at-1:], want[at-1:])
 			}
-			if at := firstApart(got, want, 1e-5); at > 0 {
-				t.Errorf("step %d: loss %v, alone %v", at, got[at-1], want[at-1])
-			}
-			if again := trainWorld(t, t.TempDir(), worldConfig(cache, mesh), 1); !slices.Equal(again, got) {
+			if again := trainWorld(t, t.TempDir(), w.config(cache), 1); !slices.Equal(again, got) {
 				t.Errorf("a second run has other losses:\n%v\n%v", again, got)
 			}
 		})
+	}
+}
+
+// TestElastic goes on with a run on another mesh, again and again.
+func TestElastic(t *testing.T) {
+	t.Parallel()
+	cache, dir := t.TempDir(), t.TempDir()
+	want := trainAlone(t, t.TempDir(), world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.config(cache))
+	for i, w := range []world{
+		{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
+		{Mesh: parallel.Mesh{Data: 8, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 4, Expert: 1}},
+	} {
+		stop := int64(3 * (i + 1))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		errs := runWorld(t, ctx, dir, w.config(cache), uint64(i+1), func(rank int, _ *Config, opt *Options) {
+			if rank == 0 && i < 3 { // the last one runs to the end
+				opt.World.Watch = func(p Progress) {
+					if p.Step == stop {
+						cancel()
+					}
+				}
+			}
+		})
+		for rank, err := range errs {
+			if !errors.Is(err, ErrStopped) && !(i == 3 && err == nil) {
+				t.Fatalf("%v, rank %d: %v", w, rank, err)
+			}
+		}
+	}
+	got := lossesOf(t, dir)
+	if at := firstApart(want, got, 1e-5); at > 0 {
+		t.Errorf("step %d: loss %v, alone %v", at, got[at-1:], want[at-1:])
 	}
 }
