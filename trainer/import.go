@@ -119,7 +119,7 @@ func (i *Imported) write(dir string, values [][]float32) error {
 	for n, p := range i.Config.Model.Params() {
 		t := checkpoint.Tensor{Name: p.Name, DType: safetensors.F32, Shape: toInt64(p.Shape), Group: checkpoint.GroupModel}
 		if p.Expert {
-			tensors = append(tensors, expertTensors(t, p, values[n])...)
+			tensors = append(tensors, expertTensors(t, p, 0, values[n])...)
 			continue
 		}
 		t.Data = safetensors.Bytes(values[n])

@@ -253,7 +253,7 @@ func (r *run) resume(c *checkpoint.Checkpoint) error {
 	if c.State.CPUPath != r.device.Path {
 		r.printf("warning: the checkpoint was computed on %s, this is %s: results may differ in the last bits", c.State.CPUPath, r.device.Path)
 	}
-	if err := restoreTensors(r.device, r.weights, c); err != nil {
+	if err := restoreTensors(r.device, r.weights, c, false); err != nil {
 		return err
 	}
 	saved, err := decodeCounters(c.State.Trainer)

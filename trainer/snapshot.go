@@ -100,6 +100,9 @@ func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoin
 		}
 		host := make([]float32, p.Size())
 		for _, saved := range savedTensors(w, i) {
+			if weightsOnly && saved.prefix != "" {
+				continue
+			}
 			if err := c.LoadPart(saved.prefix+p.Name, start, extent, host); err != nil {
 				return fmt.Errorf("checkpoint %s is of another model than %s describes: %w", c.Name(), configFile, err)
 			}

@@ -36,7 +36,7 @@ func OpenTrained(ctx context.Context, dir, device string, threads int) (*Trained
 		return nil, err
 	}
 	if t.weights, err = model.NewWeights(t.device, cfg.Model, false); err == nil {
-		err = restoreTensors(t.device, t.weights, found)
+		err = restoreTensors(t.device, t.weights, found, true)
 	}
 	if err != nil {
 		t.Close()
