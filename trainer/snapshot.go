@@ -90,8 +90,9 @@ func expertTensors(t checkpoint.Tensor, p model.Param, first int, host []float32
 }
 
 // restoreTensors loads what this rank holds of what snapshotTensors saved, on however
-// many ranks. Weights that do not train have no moments to load.
-func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoint) error {
+// many ranks. With weightsOnly the moments are left alone; weights that do not train
+// have none.
+func restoreTensors(be engine.Backend, w *model.Weights, c *checkpoint.Checkpoint, weightsOnly bool) error {
 	for i, p := range w.Params {
 		var start, extent []int64
 		if p.Expert {
