@@ -26,6 +26,10 @@ func (d *DirFS) Create(name string) (File, error) {
 	return openFile(d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666))
 }
 
+func (d *DirFS) Append(name string) (File, error) {
+	return openFile(d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o666))
+}
+
 func (d *DirFS) Open(name string) (File, error) { return openFile(d.root.Open(name)) }
 
 // openFile keeps a nil *os.File out of the interface.

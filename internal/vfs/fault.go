@@ -13,7 +13,7 @@ var ErrKilled = errors.New("killed by the test")
 // Op is one operation on a file system or one of its files.
 type Op struct {
 	N    int    // counts from 0
-	Kind string // create open mkdir readdir stat rename remove syncdir; read write sync close of a file
+	Kind string // create append open mkdir readdir stat rename remove syncdir; read write sync close of a file
 	Name string
 }
 
@@ -67,6 +67,13 @@ func (f *Faults) Create(name string) (File, error) {
 		return nil, err
 	}
 	return f.wrap(name)(f.inner.Create(name))
+}
+
+func (f *Faults) Append(name string) (File, error) {
+	if err := f.step("append", name); err != nil {
+		return nil, err
+	}
+	return f.wrap(name)(f.inner.Append(name))
 }
 
 func (f *Faults) Open(name string) (File, error) {

@@ -131,6 +131,22 @@ func (m *Mem) Create(name string) (File, error) {
 	return &memFile{mem: m, node: n}, nil
 }
 
+func (m *Mem) Append(name string) (File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find("append", name)
+	if errors.Is(err, fs.ErrNotExist) {
+		n, err = m.add("append", name, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.dir {
+		return nil, &fs.PathError{Op: "append", Path: name, Err: errIsDir}
+	}
+	return &memFile{mem: m, node: n}, nil
+}
+
 func (m *Mem) Open(name string) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

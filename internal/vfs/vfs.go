@@ -12,6 +12,9 @@ import (
 type FS interface {
 	// Create makes a file that did not exist before, open for writing.
 	Create(name string) (File, error)
+	// Append opens a file for writing at its end, and makes it if there is none.
+	// What several processes append in one Write each does not mix.
+	Append(name string) (File, error)
 	// Open opens a file for reading.
 	Open(name string) (File, error)
 	// Mkdir makes one directory that did not exist before.
@@ -28,7 +31,7 @@ type FS interface {
 	SyncDir(name string) error
 }
 
-// File is an open file: for writing at its end (Create) or for reading (Open).
+// File is an open file: for writing at its end (Create, Append) or for reading (Open).
 type File interface {
 	io.Reader
 	io.ReaderAt
@@ -108,7 +111,7 @@ func MkdirAll(fsys FS, name string) error {
 }
 
 // RemoveAll deletes a file or a directory with everything in it. It is no error
-// if there is none. A crash may leave a part: rename to a name that no reader
+// if there is none, or if another process deletes it at the same time. A crash may leave a part: rename to a name that no reader
 // looks at first.
 func RemoveAll(fsys FS, name string) error {
 	info, err := fsys.Stat(name)
@@ -120,7 +123,7 @@ func RemoveAll(fsys FS, name string) error {
 	}
 	if info.IsDir() {
 		entries, err := fsys.ReadDir(name)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		for _, e := range entries {
@@ -129,5 +132,8 @@ func RemoveAll(fsys FS, name string) error {
 			}
 		}
 	}
-	return fsys.Remove(name)
+	if err := fsys.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -64,6 +64,18 @@ func testFiles(t *testing.T, fsys FS) {
 	}
 	must(t, fsys.Remove("a"))
 	wantErr(t, fsys.Remove("a"), fs.ErrNotExist)
+
+	for _, text := range []string{"one ", "two"} {
+		g, err := fsys.Append("log")
+		must(t, err)
+		write(t, g, text)
+		must(t, SyncClose(g))
+	}
+	wantContent(t, fsys, "log", "one two")
+	if _, err := fsys.Append("no/log"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Append in a directory that is not there: %v", err)
+	}
+	must(t, fsys.Remove("log"))
 }
 
 func testDirectories(t *testing.T, fsys FS) {
@@ -163,4 +175,22 @@ func wantContent(t *testing.T, fsys FS, name, want string) {
 	if err != nil || string(got) != want {
 		t.Errorf("%s = %q, %v, want %q", name, got, err, want)
 	}
+}
+
+// TestRemoveAllTogether removes a tree that another process removes too.
+func TestRemoveAllTogether(t *testing.T) {
+	t.Parallel()
+	mem := NewMem()
+	must(t, MkdirAll(mem, "d/e"))
+	must(t, WriteFile(mem, "d/e/x", nil))
+	must(t, WriteFile(mem, "d/y", nil))
+	other := NewFaults(mem, func(op Op) error {
+		if op.Kind == "readdir" || op.Kind == "remove" {
+			return RemoveAll(mem, op.Name) // just before
+		}
+		return nil
+	})
+	must(t, RemoveAll(other, "d"))
+	_, err := mem.Stat("d")
+	wantErr(t, err, fs.ErrNotExist)
 }
