@@ -31,6 +31,7 @@ var heavy = map[string][]string{
 	"google.golang.org/grpc":          {"parallel/rpc"},
 	"google.golang.org/protobuf":      {"parallel/rpc"},
 	"github.com/hashicorp/memberlist": {"parallel/cluster"},
+	"github.com/prometheus":           {"trainer/launch"},
 	"github.com/ebitengine/purego":    {"internal/backend/cuda", "parallel/nccl"},
 	"github.com/spf13/cobra":          {"cmd", "internal/cli"},
 	"go.yaml.in/yaml":                 {"internal/config"},
