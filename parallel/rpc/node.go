@@ -53,6 +53,7 @@ type Node struct {
 	mu       sync.Mutex
 	member   *member       // the latest to join; nil before
 	joined   chan struct{} // closed, and replaced, when one joins
+	handle   func(*Session)
 	expected uint64        // generation that workers are of
 	workers  []string      // by rank
 	closing  chan struct{}
@@ -86,6 +87,7 @@ func Listen(address string, options Options) (*Node, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	n.server.RegisterService(&service, n)
+	n.server.RegisterService(&control, n)
 	go n.server.Serve(newGate(listener)) // returns when Close stops the server
 	return n, nil
 }
