@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"fmt"
+
+	"jambalaya/parallel/cluster"
+	"jambalaya/parallel/rpc"
+)
+
+// serve is the other end of a session that a worker, or who watches, has opened.
+func (a *agent) serve(s *rpc.Session) {
+	first, err := receive(s)
+	if err != nil || first.Kind != cluster.KindJoin && first.Kind != cluster.KindWatch {
+		return
+	}
+	id := ""
+	taken := make(chan bool, 1)
+	a.post(func() {
+		if a.boss == nil || first.Kind == cluster.KindJoin && first.Term != a.term {
+			taken <- false
+			return
+		}
+		if first.Kind == cluster.KindJoin {
+			id = first.Hello.Incarnation
+		} else {
+			a.watchers++
+			id = fmt.Sprintf("watcher %d", a.watchers)
+		}
+		if old := a.sessions[id]; old != nil {
+			taken <- false // an incarnation joins once
+			return
+		}
+		a.sessions[id] = s
+		taken <- true
+		a.bossStep(cluster.Received{From: id, Message: first})
+	})
+	select {
+	case ok := <-taken:
+		if !ok {
+			return
+		}
+	case <-a.quit:
+		return
+	}
+	for {
+		m, err := receive(s)
+		if err != nil {
+			a.post(func() {
+				if a.sessions[id] == s {
+					delete(a.sessions, id)
+					a.bossStep(cluster.Lost{Who: id, Reason: "is gone: its connection broke"})
+				}
+			})
+			return
+		}
+		a.post(func() {
+			if a.sessions[id] == s {
+				a.bossStep(cluster.Received{From: id, Message: m})
+			}
+		})
+	}
+}
+
+// bossStep gives the coordinator, if this process is it, an event.
+func (a *agent) bossStep(e cluster.Event) {
+	if a.boss == nil {
+		return
+	}
+	for _, action := range a.boss.Step(a.now(), e) {
+		switch action := action.(type) {
+		case cluster.Persist:
+			a.keeper.commit(a.term, action.Plan)
+		case cluster.Send:
+			a.tell(action)
+		case cluster.Hangup:
+			if s := a.sessions[action.Who]; s != nil {
+				delete(a.sessions, action.Who)
+				go s.Close()
+			}
+		case cluster.Say:
+			a.say(action)
+		case cluster.End:
+			// This process ends with its own worker, which is told as all others are.
+		}
+	}
+}
+
+func (a *agent) tell(send cluster.Send) {
+	s := a.sessions[send.To]
+	if s == nil {
+		return
+	}
+	text, err := send.Message.Encode()
+	if err != nil {
+		a.opt.Say(true, err.Error())
+		return
+	}
+	_ = s.Send(text) // if it fails, the session ends
+}
+
+// appoint makes this process the coordinator.
+func (a *agent) appoint(term uint64, log *cluster.Log) {
+	if log.Damaged > 0 {
+		a.opt.Say(true, fmt.Sprintf("%s has %d damaged lines; their numbers are not used again", cluster.LogName, log.Damaged))
+	}
+	a.term = term
+	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log)
+}
+
+// depose ends that.
+func (a *agent) depose(reason error) {
+	if a.boss == nil {
+		return
+	}
+	a.opt.Say(true, fmt.Sprintf("this process no longer coordinates: %v", reason))
+	a.boss = nil
+	for id, s := range a.sessions {
+		delete(a.sessions, id)
+		go s.Close()
+	}
+}

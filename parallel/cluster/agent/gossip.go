@@ -1,0 +1,237 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"jambalaya/parallel/cluster"
+)
+
+// Gossip is this process's part in the gossip of a run: it finds the coordinator, and
+// has an early suspicion of who is dead. Neither decides anything: who coordinates is
+// up to the lease, and who is lost to the coordinator.
+type Gossip struct {
+	list *memberlist.Memberlist
+	bind GossipOptions
+
+	mu     sync.Mutex
+	meta   meta
+	seeds  map[string]bool
+	agent  *agent
+	closed chan struct{}
+	once   sync.Once
+}
+
+// GossipOptions say where and with whom to gossip.
+type GossipOptions struct {
+	Run     string   // gossip of another run is not heard
+	Worker  string   // name of the worker
+	Process string   // unique to this start
+	Address string   // to listen on and be reached at, host:port; port 0 takes any
+	Seeds   []string // of who is there already, host:port
+	Key     []byte   // 32 bytes to encrypt with; nil: none, loopback only
+	Node    string   // address of the process's node
+}
+
+// meta is what a process says of itself.
+type meta struct {
+	Worker  string `json:"w"`
+	Process string `json:"p"`
+	Node    string `json:"n"`
+	Term    uint64 `json:"t,omitempty"` // of the lease that it holds
+}
+
+// maxMeta is what memberlist sends; more makes it panic.
+const maxMeta = memberlist.MetaMaxSize
+
+// StartGossip begins to gossip. Seeds that are not there yet are tried again.
+func StartGossip(o GossipOptions) (*Gossip, error) {
+	host, text, err := net.SplitHostPort(o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", o.Address, err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("gossip on %s: port: %w", o.Address, err)
+	}
+	if ip := net.ParseIP(host); len(o.Key) == 0 && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("gossip on %s: not a loopback address, and there is no key; make one with: train certs", o.Address)
+	}
+	g := &Gossip{bind: o, meta: meta{Worker: o.Worker, Process: o.Process, Node: o.Node}, seeds: map[string]bool{}, closed: make(chan struct{})}
+	if n := len(g.NodeMeta(maxMeta)); n == 0 {
+		return nil, fmt.Errorf("gossip: the names %q and %q are too long", o.Worker, o.Node)
+	}
+	c := memberlist.DefaultLANConfig()
+	c.Name = o.Worker + "-" + o.Process
+	c.BindAddr, c.BindPort, c.AdvertisePort = host, int(port), int(port)
+	c.Label, c.SecretKey = o.Run, o.Key
+	// Slower than the heartbeats, so that it is advice about what those cannot see.
+	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
+	c.GossipInterval = 100 * time.Millisecond
+	c.PushPullInterval = 10 * time.Second
+	c.DeadNodeReclaimTime = time.Second
+	c.Delegate, c.Events = g, g
+	c.Logger = log.New(io.Discard, "", 0)
+	if g.list, err = memberlist.Create(c); err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", o.Address, err)
+	}
+	for _, s := range o.Seeds {
+		g.seeds[s] = true
+	}
+	go g.rejoin()
+	return g, nil
+}
+
+// Address is where others find this process.
+func (g *Gossip) Address() string {
+	n := g.list.LocalNode()
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+}
+
+// Members lists the workers that are believed alive, this one included.
+func (g *Gossip) Members() []string {
+	var names []string
+	for _, n := range g.list.Members() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+// rejoin finds the seeds that are not there yet, and again those that were: after a
+// mass restart nodes can stay dead for each other.
+func (g *Gossip) rejoin() {
+	wait := 100 * time.Millisecond
+	for {
+		for _, seed := range g.known() {
+			_, _ = g.list.Join([]string{seed}) // it is tried again
+		}
+		if wait *= 2; g.list.NumMembers() > 1 || wait > 5*time.Second {
+			wait = 5 * time.Second
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-g.closed:
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func (g *Gossip) known() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	self := g.Address()
+	var list []string
+	for s := range g.seeds {
+		if s != self {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// seed adds an address to look for others at.
+func (g *Gossip) seed(address string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	const most = 64
+	if len(g.seeds) < most {
+		g.seeds[address] = true
+	}
+}
+
+// announce says that this process coordinates, with the term of its lease; 0: not.
+func (g *Gossip) announce(term uint64) {
+	g.mu.Lock()
+	g.meta.Term = term
+	g.mu.Unlock()
+	go func() { _ = g.list.UpdateNode(time.Second) }() // advice may be late
+}
+
+// watch passes what gossip says on to an agent, until the returned function is called.
+func (g *Gossip) watch(a *agent) func() {
+	g.mu.Lock()
+	g.agent = a
+	g.mu.Unlock()
+	for _, n := range g.list.Members() {
+		g.heard(n)
+	}
+	return func() {
+		g.mu.Lock()
+		g.agent = nil
+		g.mu.Unlock()
+	}
+}
+
+// Close says goodbye and ends the gossip.
+func (g *Gossip) Close() error {
+	g.once.Do(func() { close(g.closed) })
+	_ = g.list.Leave(500 * time.Millisecond) // the others will notice
+	return g.list.Shutdown()
+}
+
+// heard passes on that a process coordinates. It must not block.
+func (g *Gossip) heard(n *memberlist.Node) {
+	var m meta
+	if json.Unmarshal(n.Meta, &m) != nil || m.Term == 0 || m.Node == "" {
+		return
+	}
+	g.mail(func(a *agent) { a.found(m.Term, m.Node) })
+}
+
+// mail posts to the agent if there is room: gossip is advice.
+func (g *Gossip) mail(f func(*agent)) {
+	g.mu.Lock()
+	a := g.agent
+	g.mu.Unlock()
+	if a == nil {
+		return
+	}
+	select {
+	case a.mail <- func() { f(a) }:
+	default:
+	}
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave are called by memberlist.
+func (g *Gossip) NotifyJoin(n *memberlist.Node)   { g.heard(n) }
+func (g *Gossip) NotifyUpdate(n *memberlist.Node) { g.heard(n) }
+
+func (g *Gossip) NotifyLeave(n *memberlist.Node) {
+	name := n.Name
+	g.mail(func(a *agent) {
+		for id := range a.sessions {
+			if cluster.ProcessOf(id) == name {
+				a.bossStep(cluster.Suspected{Who: id})
+			}
+		}
+	})
+}
+
+// NodeMeta is called by memberlist for what this process says of itself.
+func (g *Gossip) NodeMeta(limit int) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b, err := json.Marshal(g.meta)
+	if err != nil || len(b) > limit {
+		return nil
+	}
+	return b
+}
+
+// The rest of memberlist's delegate: nothing but the meta data is shared.
+
+func (g *Gossip) NotifyMsg([]byte)                  {}
+func (g *Gossip) GetBroadcasts(_, _ int) [][]byte   { return nil }
+func (g *Gossip) LocalState(bool) []byte            { return nil }
+func (g *Gossip) MergeRemoteState(_ []byte, _ bool) {}
