@@ -11,11 +11,15 @@ type Config struct {
 	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32
 	ChunkKiB       int `yaml:"chunk_kib"`       // size of a message
 	TimeoutSeconds int `yaml:"timeout_seconds"` // to wait in one operation before the generation is given up
+
+	MinWorkers        int `yaml:"min_workers"`         // that may go on when others do not come; 0: all
+	JoinWindowSeconds int `yaml:"join_window_seconds"` // to wait for those others
+	Restarts          int `yaml:"restarts"`            // in a row, without a step of progress, before the run fails
 }
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300}
+	return Config{Data: 1, Expert: 1, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
 }
 
 // Mesh returns the arrangement of the ranks.
@@ -35,6 +39,9 @@ func (c Config) Validate() error {
 	within("bucket_mib", c.BucketMiB, 1, 1<<12)
 	within("chunk_kib", c.ChunkKiB, 1, MaxChunkBytes>>10)
 	within("timeout_seconds", c.TimeoutSeconds, 1, 24*3600)
+	within("min_workers", c.MinWorkers, 0, c.Mesh().Size())
+	within("join_window_seconds", c.JoinWindowSeconds, 1, 24*3600)
+	within("restarts", c.Restarts, 0, 1<<20)
 	return f.Err()
 }
 

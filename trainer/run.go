@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	r := &run{cfg: cfg, opt: opt}
 	defer r.close()
 	for _, part := range []func(context.Context) error{
-		r.openTeam, r.openDir, r.agree, r.openCorpus, r.openModel, r.restore, r.budget, r.train, r.finish,
+		r.openTeam, r.openDir, r.agree, r.openCorpus, r.openModel, r.restore, r.budget, r.meet, r.train, r.finish,
 	} {
 		if err := part(ctx); err != nil {
 			r.abandon(err)
@@ -77,6 +77,7 @@ type run struct {
 
 	store   *checkpoint.Manager
 	metrics *report.Metrics // nil unless this rank leads
+	from    string          // hash of the checkpoint that was loaded, "" for none
 	done    int64           // optimiser steps taken
 	tokens  int64           // read by them
 	show    *term.Progress
@@ -109,14 +110,20 @@ func (r *run) close() {
 	}
 }
 
-// openDir makes and locks the run's directory, and reads what was recorded of an
-// earlier start.
+// openDir makes the run's directory and reads what was recorded of an earlier start. A
+// run alone locks it. In a world the generation decides who may write: a lock would
+// stay with a process that is stopped, and lock out who has replaced it.
 func (r *run) openDir(context.Context) (err error) {
-	if !r.team.leads() {
+	if r.opt.World != nil {
 		r.dir = &runDir{path: r.opt.Out}
-		return nil
+		if !r.team.leads() {
+			return nil
+		}
+		err = os.MkdirAll(r.opt.Out, 0o755)
+	} else {
+		r.dir, err = openRunDir(r.opt.Out, r.opt.Fresh)
 	}
-	if r.dir, err = openRunDir(r.opt.Out, r.opt.Fresh); err != nil {
+	if err != nil {
 		return err
 	}
 	if r.dir.old != "" {
@@ -188,11 +195,18 @@ func ofData(err error) error {
 	return err
 }
 
+func (r *run) checkVocabulary() error {
+	if n := r.corpus.Tokenizer().VocabSize(); n > r.cfg.Model.VocabSize {
+		return cli.Config(fmt.Errorf("model.vocab_size: %d is smaller than the vocabulary of tokenizer %s, %d", r.cfg.Model.VocabSize, r.corpus.Tokenizer().ID(), n))
+	}
+	return nil
+}
+
 // openModel makes the weights and plans.
 func (r *run) openModel(context.Context) error {
 	c := r.cfg
-	if n := r.corpus.Tokenizer().VocabSize(); n > c.Model.VocabSize {
-		return cli.Config(fmt.Errorf("model.vocab_size: %d is smaller than the vocabulary of tokenizer %s, %d", c.Model.VocabSize, r.corpus.Tokenizer().ID(), n))
+	if err := r.checkVocabulary(); err != nil {
+		return err
 	}
 	var err error
 	if r.device, err = OpenDevice(c.Trainer.Device, c.Trainer.Threads); err != nil {
@@ -256,6 +270,7 @@ func (r *run) resume(c *checkpoint.Checkpoint) error {
 	if err := restoreTensors(r.device, r.weights, c, false); err != nil {
 		return err
 	}
+	r.from = c.Manifest.SHA256
 	saved, err := decodeCounters(c.State.Trainer)
 	if err != nil {
 		return err

@@ -29,10 +29,10 @@ const (
 // ErrBusy is returned when another process works in the run's directory.
 var ErrBusy = errors.New("another process trains in this directory")
 
-// runDir is the directory of a run, locked by the process of rank 0.
+// runDir is the directory of a run, locked by a run alone.
 type runDir struct {
 	path string
-	lock *os.File // nil on other ranks
+	lock *os.File // nil in a world
 	old  string   // where an earlier run was moved, if one was
 }
 

@@ -2,6 +2,8 @@ package trainer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -71,6 +73,26 @@ func sameConfig(leaders, mine Config, rank int) error {
 		f.Add(d.Key, "rank %d has %s, but rank 0 has %s; start all workers with the same configuration", rank, d.B, d.A)
 	}
 	return f.Err()
+}
+
+// meet waits until all ranks are about to take the same step from the same state.
+func (r *run) meet(ctx context.Context) error {
+	w := r.opt.World
+	if w == nil || w.Ready == nil {
+		return nil
+	}
+	hash, err := config.Hash(r.cfg.identity())
+	if err != nil {
+		return err
+	}
+	state := sha256.Sum256(fmt.Appendf(nil, "step %d tokens %d of checkpoint %s, configuration %s, data %s", r.done, r.tokens, r.from, hash, r.index.Hash()))
+	if err := w.Ready(ctx, r.done, hex.EncodeToString(state[:])); err != nil {
+		if ctx.Err() != nil {
+			return cli.Interrupted(fmt.Errorf("before step %d: %w", r.done+1, ErrStopped))
+		}
+		return err
+	}
+	return nil
 }
 
 // sameData makes sure that all ranks read the same samples in the same order.

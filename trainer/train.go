@@ -30,7 +30,7 @@ func (r *run) train(ctx context.Context) error {
 			return r.stopped(ctx, err)
 		}
 	}
-	if r.team.leads() {
+	if w := r.opt.World; r.team.leads() && (w == nil || !w.Silent) {
 		r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
 		defer r.show.Close()
 	}
@@ -107,7 +107,11 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 // watch passes the step on to whoever looks after this process.
 func (r *run) watch(res StepResult, seconds float64) {
 	if w := r.opt.World; w != nil && w.Watch != nil {
-		w.Watch(Progress{Step: r.done, Steps: int64(r.cfg.Trainer.Steps), Tokens: res.Tokens / r.team.size(),
+		saved := int64(-1)
+		if r.store != nil {
+			saved = r.store.Saved()
+		}
+		w.Watch(Progress{Step: r.done, Steps: int64(r.cfg.Trainer.Steps), Saved: saved, Tokens: res.Tokens / r.team.size(),
 			Seconds: seconds, Waited: r.team.waited.Seconds(), Result: res})
 	}
 }

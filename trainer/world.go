@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"fmt"
 
 	"jambalaya/internal/cli"
@@ -18,6 +19,7 @@ import (
 // checkpoint that all of them can read. A rank whose Run fails in any other way has told
 // the others, by Transport.Abort. ErrStopped is returned on all ranks alike when
 // the context of one of them ended: all have finished the same step, and it is saved.
+// Options.Fresh does nothing in a world: see Prepare.
 type World struct {
 	// Transport reaches the other ranks. The number of its generation is above that
 	// of every checkpoint in the run's directory: an older one may not publish.
@@ -25,10 +27,16 @@ type World struct {
 	// Term is that of the lease under which the generation was made. Checkpoints
 	// carry it.
 	Term uint64
+	// Ready, if there is one, is told the step that this rank is about to go on from,
+	// with a hash of all that ranks must have in common, and returns when the others
+	// have said the same. An error ends Run.
+	Ready func(ctx context.Context, step int64, state string) error
 	// Fence, if there is one, is asked on rank 0 right before a checkpoint is
 	// published. An error stops the publication; one that wraps checkpoint.ErrFenced
 	// says that the generation may never publish again.
 	Fence func() error
+	// Silent says that somebody else shows how far training is.
+	Silent bool
 	// Watch, if there is one, is told of every step that this rank has taken, between
 	// steps: it must not block.
 	Watch func(Progress)
@@ -38,6 +46,7 @@ type World struct {
 type Progress struct {
 	Step    int64   // just taken
 	Steps   int64   // of the run
+	Saved   int64   // step of the newest checkpoint, as far as this rank knows; -1: none
 	Tokens  int     // that this rank read in the step
 	Seconds float64 // that the step took
 	Waited  float64 // of these, in which it waited for other ranks

@@ -2,15 +2,18 @@
 //
 //	train                                            the default job
 //	train --config mini --set trainer.steps=500 --out runs/x
+//	train --nproc 4                                  four workers on this machine
 //
 // The same command again resumes a run that was interrupted. Exit codes: 0 done,
 // 1 failure, 75 interrupted with a checkpoint saved (run again), 78 configuration.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +22,7 @@ import (
 	"jambalaya/internal/cli"
 	"jambalaya/internal/config"
 	"jambalaya/trainer"
+	"jambalaya/trainer/launch"
 )
 
 func main() { cli.Main(command()) }
@@ -32,6 +36,11 @@ type flags struct {
 	threads int
 	fresh   bool
 	show    bool
+
+	nproc   int
+	join    string
+	listen  string
+	metrics string
 }
 
 func command() *cobra.Command {
@@ -55,7 +64,7 @@ func command() *cobra.Command {
 				_, err = os.Stdout.Write(text)
 				return err
 			}
-			return trainer.Run(cmd.Context(), cfg, trainer.Options{Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout})
+			return f.run(cmd.Context(), cfg)
 		},
 	}
 	cmd.AddCommand(newCertsCommand())
@@ -66,8 +75,53 @@ func command() *cobra.Command {
 	fs.StringVar(&f.device, "device", "", "auto, cpu or cuda")
 	fs.IntVar(&f.threads, "threads", 0, "CPU threads (default one a core)")
 	fs.BoolVar(&f.fresh, "fresh", false, "move an earlier run in the directory aside and start again")
+	fs.IntVar(&f.nproc, "nproc", 1, "workers to start on this machine")
+	fs.StringVar(&f.join, "join", "", "`host:port` of the first worker of a run on another machine, to be part of it")
+	fs.StringVar(&f.listen, "listen", "", "`host:port` that workers on other machines find this one at (default loopback)")
+	fs.StringVar(&f.metrics, "metrics", "", "`host:port` for Prometheus, or off (default a free port of 127.0.0.1, with --nproc)")
 	fs.BoolVar(&f.show, "show-config", false, "print the configuration, with the origin of each value, and exit")
 	return cmd
+}
+
+// run trains: alone, as a worker among others, or as who looks after some on this
+// machine.
+func (f *flags) run(ctx context.Context, cfg trainer.Config) error {
+	place, err := launch.PlaceFrom(os.Getenv, f.join)
+	if err != nil {
+		return err
+	}
+	if f.nproc < 1 {
+		return cli.Config(fmt.Errorf("--nproc: %d is not a number of workers", f.nproc))
+	}
+	options := launch.Options{
+		Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout,
+		Procs: f.nproc, Args: f.arguments(), Place: place, Listen: f.listen, Joining: f.join != "", Metrics: f.metrics,
+	}
+	switch {
+	case f.nproc > 1 || f.listen != "":
+		return launch.Launch(ctx, cfg, options)
+	case place.Distributed():
+		return launch.Worker(ctx, cfg, options)
+	}
+	return trainer.Run(ctx, cfg, trainer.Options{Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout})
+}
+
+// arguments are those of a worker that is started for this process.
+func (f *flags) arguments() []string {
+	args := []string{"--config", f.config, "--out", f.directory()}
+	for _, s := range f.set {
+		args = append(args, "--set", s)
+	}
+	if f.device != "" {
+		args = append(args, "--device", f.device)
+	}
+	if f.threads != 0 {
+		args = append(args, "--threads", strconv.Itoa(f.threads))
+	}
+	if f.join != "" {
+		args = append(args, "--join", f.join)
+	}
+	return args
 }
 
 // load resolves the configuration: defaults, file, --set, then the flags that

@@ -34,8 +34,21 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (w *watcher) read() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
 // startAndWatch starts a process; the channel is closed when it has written mark.
 func startAndWatch(t *testing.T, dir, mark string, args ...string) (signal func(os.Signal), wait func() process, seen <-chan struct{}) {
+	t.Helper()
+	signal, wait, _, seen = startAndRead(t, dir, mark, args...)
+	return signal, wait, seen
+}
+
+// startAndRead is startAndWatch for who also wants to read the output so far.
+func startAndRead(t *testing.T, dir, mark string, args ...string) (signal func(os.Signal), wait func() process, read func() string, seen <-chan struct{}) {
 	t.Helper()
 	cmd, _, stderr := newProcess(dir, args...)
 	out := &watcher{mark: mark, seen: make(chan struct{})}
@@ -53,7 +66,7 @@ func startAndWatch(t *testing.T, dir, mark string, args ...string) (signal func(
 			t.Error(err)
 		}
 	}
-	return signal, wait, out.seen
+	return signal, wait, out.read, out.seen
 }
 
 func await(t *testing.T, seen <-chan struct{}) {

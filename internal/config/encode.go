@@ -35,6 +35,22 @@ func Hash(cfg any) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// Value is a key and its value, in the notation of Encode.
+type Value struct{ Key, Text string }
+
+// Values lists every key of a struct, in order.
+func Values(cfg any) ([]Value, error) {
+	all, err := leaves(reflect.ValueOf(cfg), "")
+	if err != nil {
+		return nil, err
+	}
+	values := make([]Value, len(all))
+	for i, l := range all {
+		values[i] = Value{l.key, l.text}
+	}
+	return values, nil
+}
+
 // Difference is a key whose values differ.
 type Difference struct{ Key, A, B string }
 

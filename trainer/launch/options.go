@@ -1,0 +1,88 @@
+package launch
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"jambalaya/parallel/cluster"
+	"jambalaya/trainer"
+)
+
+// Options are what a worker or a launcher needs besides the configuration.
+type Options struct {
+	Name   string // of the preset
+	Out    string // the run's directory, which all machines share
+	Fresh  bool   // move an earlier run there aside
+	Stdout *os.File
+
+	Procs   int      // workers to start on this machine
+	Args    []string // of the command, for them
+	Place   Place
+	Listen  string // host:port that others reach this process at; "" for what the master's address suggests
+	Joining bool   // another machine has the run: --join was given
+	Metrics string // host:port of the metrics, "off" for none
+}
+
+// settings are the protocol's for a configuration.
+func settings(cfg trainer.Config, run string) cluster.Settings {
+	p := cfg.Parallel
+	wanted := p.Mesh().Size()
+	s := cluster.Defaults(run, cluster.Mesh{Data: p.Data, Expert: p.Expert})
+	if p.MinWorkers > 0 {
+		for n := wanted - 1; n >= p.MinWorkers; n-- {
+			if c, err := cfg.OnRanks(n); err == nil {
+				s.Meshes = append(s.Meshes, cluster.Mesh{Data: c.Parallel.Data, Expert: c.Parallel.Expert})
+			}
+		}
+	}
+	s.JoinWindow = time.Duration(p.JoinWindowSeconds) * time.Second
+	s.Restarts = p.Restarts
+	return s
+}
+
+// version identifies the program: workers that differ in it do not train together.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.GoVersion
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			text += " " + s.Value
+		case "vcs.modified":
+			if s.Value == "true" {
+				text += " modified"
+			}
+		case "GOARCH":
+			text += " " + s.Value
+		}
+	}
+	return text
+}
+
+// unique is new for each start of a process.
+func unique() string {
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// workerName names a worker's place: what is started there again has the same name.
+func workerName(o Options, at addresses, process string) string {
+	if o.Place.Rank >= 0 && !o.Joining {
+		return fmt.Sprintf("worker-%d", o.Place.Rank)
+	}
+	host, _, _ := net.SplitHostPort(at.node)
+	launcher := os.Getenv(launchedVariable)
+	if launcher == "" {
+		launcher = process
+	}
+	return fmt.Sprintf("%s-%s-%d", host, launcher, o.Place.Local)
+}

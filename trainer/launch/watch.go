@@ -1,0 +1,61 @@
+package launch
+
+import (
+	"context"
+	"time"
+
+	"jambalaya/internal/vfs"
+	"jambalaya/parallel/cluster"
+	"jambalaya/parallel/rpc"
+)
+
+// watch asks the coordinator, whoever that is at the moment, how the run stands, and
+// shows it.
+func (l *launcher) watch(dir vfs.FS) {
+	node, err := rpc.Listen("127.0.0.1:0", rpc.Options{})
+	if err != nil {
+		l.view.printf("warning: progress cannot be shown: %v", err)
+		return
+	}
+	defer node.Close()
+	for {
+		record, err := cluster.ReadLease(dir, ".")
+		if err == nil && record.Address != "" && !record.Released {
+			l.watchOne(node, record.Address)
+		}
+		select {
+		case <-l.quit:
+			return
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}
+
+// watchOne shows what one coordinator says until its session ends.
+func (l *launcher) watchOne(node *rpc.Node, address string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	s, err := node.Open(ctx, address)
+	if err != nil {
+		return
+	}
+	defer s.Break()
+	text, err := (&cluster.Message{Kind: cluster.KindWatch}).Encode()
+	if err != nil || s.Send(text) != nil {
+		return
+	}
+	for {
+		text, err := s.Recv()
+		if err != nil {
+			return
+		}
+		m, err := cluster.Decode(text)
+		if err != nil {
+			return
+		}
+		if m.Status != nil {
+			l.metrics.set(*m.Status)
+			l.view.show(*m.Status)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package launch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"jambalaya/checkpoint"
+	"jambalaya/internal/cli"
+	"jambalaya/internal/vfs"
+	"jambalaya/parallel/cluster"
+	"jambalaya/parallel/cluster/agent"
+	"jambalaya/parallel/rpc"
+	"jambalaya/trainer"
+)
+
+// checkpoints is the directory of checkpoints in that of a run.
+const checkpoints = "checkpoints"
+
+// Worker trains as one process of many, in one generation after the other, until the
+// run ends. Its error carries the exit code.
+func Worker(ctx context.Context, cfg trainer.Config, opt Options) error {
+	if os.Getenv(launchedVariable) != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			// The launcher holds the other end. If it dies, whatever way, nobody looks
+			// after this process any more.
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	w := &worker{cfg: cfg, opt: opt}
+	ended, err := w.run(ctx)
+	if err != nil {
+		return err
+	}
+	return coded(ended)
+}
+
+// coded turns the end of an agent into an error with the exit code of it.
+func coded(e agent.Ended) error {
+	err := errors.New(e.Reason)
+	switch e.Code {
+	case cli.CodeOK:
+		return nil
+	case cli.CodeConfig:
+		return cli.Config(err)
+	case cli.CodeInterrupted:
+		return cli.Interrupted(err)
+	}
+	return err
+}
+
+// worker is a process that trains.
+type worker struct {
+	cfg trainer.Config
+	opt Options
+	dir *vfs.DirFS
+}
+
+func (w *worker) run(ctx context.Context) (agent.Ended, error) {
+	at, err := addressesOf(w.opt)
+	if err != nil {
+		return agent.Ended{}, err
+	}
+	process := unique()
+	name := workerName(w.opt, at, process)
+	run, err := w.openDir(ctx)
+	if err != nil {
+		return agent.Ended{}, fmt.Errorf("worker %s: %w", name, err)
+	}
+	defer w.dir.Close()
+	node, err := rpc.Listen(at.node, rpc.Options{})
+	if err != nil {
+		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
+	}
+	defer node.Close()
+	gossip, err := agent.StartGossip(agent.GossipOptions{Run: run, Worker: name, Process: process, Address: at.gossip, Seeds: at.seeds, Node: node.Addr()})
+	if err != nil {
+		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
+	}
+	defer gossip.Close()
+	hello, err := w.hello(run, name)
+	if err != nil {
+		return agent.Ended{}, err
+	}
+	return agent.Run(ctx, agent.Options{
+		Settings: settings(w.cfg, run), Hello: hello, Process: process, Dir: w.dir, Node: node, Address: node.Addr(), Gossip: gossip,
+		Late: w.opt.Joining, Checkpoints: w.checkpoints, Train: w.train, Say: w.say,
+	}), nil
+}
+
+// openDir opens the run's directory and returns the run's identity. One that joins
+// waits for the directory to have one.
+func (w *worker) openDir(ctx context.Context) (string, error) {
+	if !w.opt.Joining {
+		if err := os.MkdirAll(w.opt.Out, 0o755); err != nil {
+			return "", fmt.Errorf("run directory: %w; choose another with --out", err)
+		}
+	}
+	deadline := time.Now().Add(time.Duration(w.cfg.Parallel.JoinWindowSeconds) * time.Second)
+	for {
+		dir, err := vfs.Dir(w.opt.Out)
+		if err == nil {
+			w.dir = dir
+			run := ""
+			if w.opt.Joining {
+				run, err = cluster.ReadRunID(dir, ".")
+			} else {
+				run, err = cluster.RunID(dir, ".")
+			}
+			if err == nil {
+				return run, nil
+			}
+			dir.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if !w.opt.Joining || time.Now().After(deadline) {
+			return "", cli.Config(fmt.Errorf("out: %s is not the directory of a run that has begun: all machines must share it (%w)", w.opt.Out, err))
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// hello is what this worker says of itself.
+func (w *worker) hello(run, name string) (cluster.Hello, error) {
+	values, err := w.cfg.Facts()
+	if err != nil {
+		return cluster.Hello{}, err
+	}
+	h := cluster.Hello{Run: run, Worker: name, Rank: w.opt.Place.Rank, Binary: version()}
+	for _, v := range values {
+		h.Facts = append(h.Facts, cluster.Fact{Field: v.Key, Value: v.Text})
+	}
+	h.ConfigHash = fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, h.Facts)))
+	return h, nil
+}
+
+// checkpoints lists those whose manifest can be read.
+func (w *worker) checkpoints() []cluster.Checkpoint {
+	entries, err := checkpoint.List(w.dir, checkpoints)
+	if err != nil {
+		w.say(true, err.Error())
+	}
+	var list []cluster.Checkpoint
+	for _, e := range entries {
+		const most = 32
+		if e.Manifest != nil && len(list) < most {
+			list = append(list, cluster.Checkpoint{Step: e.Step, Hash: e.Manifest.SHA256})
+		}
+	}
+	return list
+}
+
+// train is a rank of one generation.
+func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
+	cfg := w.cfg
+	cfg.Parallel.Data, cfg.Parallel.Expert = a.Generation.Mesh.Data, a.Generation.Mesh.Expert
+	err := trainer.Run(ctx, cfg, trainer.Options{Name: w.opt.Name, Out: w.opt.Out, Stdout: w.opt.Stdout, World: &trainer.World{
+		Transport: a.Transport, Term: a.Generation.Term, Ready: a.Ready, Silent: os.Getenv(launchedVariable) != "",
+		Fence: func() error {
+			if err := a.Fence(); err != nil {
+				return fenced(err)
+			}
+			return nil
+		},
+		Watch: func(p trainer.Progress) { a.Report(report(p)) },
+	}})
+	return result(ctx, err)
+}
+
+// fenced marks an answer of the fence as one for good.
+func fenced(err error) error {
+	if errors.Is(err, cluster.ErrFenced) {
+		return fmt.Errorf("%w: %w", checkpoint.ErrFenced, err)
+	}
+	return err
+}
+
+// result says what an error of training means.
+func result(ctx context.Context, err error) agent.Result {
+	r := agent.Result{Outcome: agent.Outcome(err)}
+	if err == nil {
+		return r
+	}
+	r.Reason = err.Error()
+	switch {
+	case errors.Is(err, trainer.ErrStopped), ctx.Err() != nil && errors.Is(err, context.Canceled):
+		r.Outcome = cluster.OutcomeStopped
+	case errors.Is(err, checkpoint.ErrFenced):
+		r.Outcome = cluster.OutcomeAborted
+	case r.Outcome == cluster.OutcomeFailed:
+		r.Code = cli.Code(err)
+	}
+	return r
+}
+
+// report is a step as the coordinator hears of it.
+func report(p trainer.Progress) cluster.Report {
+	r := cluster.Report{Step: p.Step, Steps: p.Steps, Saved: p.Saved, Seconds: p.Seconds, Busy: p.Seconds - p.Waited, Loss: p.Result.CELoss}
+	if p.Seconds > 0 {
+		r.Tokens = float64(p.Tokens) / p.Seconds
+	}
+	for _, layer := range p.Result.Load {
+		top := 0.0
+		for _, share := range layer {
+			top = max(top, float64(share))
+		}
+		r.Imbalance = max(r.Imbalance, top*float64(len(layer)))
+	}
+	return r
+}
+
+// say tells the user.
+func (w *worker) say(warning bool, text string) {
+	if warning {
+		text = "warning: " + text
+	}
+	fmt.Fprintln(w.opt.Stdout, text)
+}
