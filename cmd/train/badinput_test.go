@@ -27,8 +27,17 @@ func TestBadInput(t *testing.T) {
 		stdout []string
 	}{
 		// The command line and the configuration.
-		{name: "unknown flag", args: []string{"--nproc", "2"}, code: cli.CodeConfig,
-			stderr: []string{"unknown flag: --nproc; try train --help"}},
+		{name: "unknown flag", args: []string{"--nprocs", "2"}, code: cli.CodeConfig,
+			stderr: []string{"unknown flag: --nprocs; try train --help"}},
+		// Several workers.
+		{name: "no workers", args: []string{"--nproc", "0"}, code: cli.CodeConfig, stderr: []string{"--nproc: 0 is not a number of workers"}},
+		{name: "workers that do not divide the batch", args: []string{"--nproc", "3"}, code: cli.CodeConfig,
+			stderr: []string{"parallel.data: 3 x expert 1 is a mesh of 3 ranks, which does not divide the global batch of 2 sequences"}},
+		{name: "experts that do not divide", args: []string{"--nproc", "3", "--set", "parallel.expert=3", "--set", "trainer.batch_size=3"}, code: cli.CodeConfig,
+			stderr: []string{"parallel.expert: 3 does not divide the 2 experts of a layer"}},
+		{name: "a mesh of another size", args: []string{"--nproc", "2", "--set", "parallel.data=4", "--listen", "127.0.0.1:0", "--metrics", "off"}, code: cli.CodeConfig,
+			stderr: []string{"parallel.data: 4 x expert 1 is a mesh of 4 ranks, which does not divide the global batch of 2 sequences"}},
+		{name: "no address to join", args: []string{"--join", "10.0.0.1"}, code: cli.CodeConfig, stderr: []string{`--join: "10.0.0.1" is not HOST:PORT`}},
 		{name: "argument", args: []string{"nano"}, code: cli.CodeConfig,
 			stderr: []string{`unexpected argument "nano"; try train --help`}},
 		{name: "flag without value", args: []string{"--set"}, code: cli.CodeConfig,

@@ -12,12 +12,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"jambalaya/internal/pki"
 	"jambalaya/parallel"
 )
 
 const (
 	controlName   = "jambalaya.Control"
-	methodControl = "/" + controlName + "/Session"
+	methodSession = "/jambalaya.Control/Session"
 )
 
 // control is the service for messages that are not of a generation. Each session has
@@ -69,9 +70,10 @@ func (n *Node) OnSession(handle func(*Session)) {
 	n.handle = handle
 }
 
-// Open opens a session with the node at an address.
+// Open opens a session with the node at an address, which must have the right to
+// coordinate.
 func (n *Node) Open(ctx context.Context, address string) (*Session, error) {
-	conn, err := n.dial(address)
+	conn, err := n.dial(address, pki.Coordinator, "")
 	if err != nil {
 		return nil, fmt.Errorf("open a session with %s: %w", address, err)
 	}
@@ -82,7 +84,7 @@ func (n *Node) Open(ctx context.Context, address string) (*Session, error) {
 		conn.Close() // fails only if closed already
 	}
 	stop := context.AfterFunc(ctx, s.Break)
-	stream, err := conn.NewStream(life, &grpc.StreamDesc{StreamName: "Session", ClientStreams: true, ServerStreams: true}, methodControl)
+	stream, err := conn.NewStream(life, &grpc.StreamDesc{StreamName: "Session", ClientStreams: true, ServerStreams: true}, methodSession)
 	if err == nil {
 		// The server answers with its header as soon as it has taken the session.
 		_, err = stream.Header()

@@ -54,8 +54,8 @@ type Node struct {
 	member   *member       // the latest to join; nil before
 	joined   chan struct{} // closed, and replaced, when one joins
 	handle   func(*Session)
-	expected uint64        // generation that workers are of
-	workers  []string      // by rank
+	expected uint64   // generation that workers are of
+	workers  []string // by rank
 	closing  chan struct{}
 }
 

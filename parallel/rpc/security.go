@@ -19,10 +19,10 @@ import (
 
 // callers lists who may call what. What is not in it, nobody may.
 var callers = map[string][]pki.Role{
-	methodHello:                  {pki.Worker},
-	methodAbort:                  {pki.Worker},
-	methodStream:                 {pki.Worker},
-	"/jambalaya.Control/Session": {pki.Worker, pki.Watcher},
+	methodHello:   {pki.Worker},
+	methodAbort:   {pki.Worker},
+	methodStream:  {pki.Worker},
+	methodSession: {pki.Worker, pki.Watcher},
 }
 
 // anyRole is for connections: what their methods demand is checked with each call.

@@ -88,7 +88,7 @@ type agent struct {
 	link    *rpc.Session // with the coordinator
 	seeking bool
 	ever    atomic.Bool // was with a coordinator
-	train   *training // in progress
+	train   *training   // in progress
 
 	keeper   *keeper
 	boss     *cluster.Coordinator
