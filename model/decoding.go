@@ -48,7 +48,7 @@ func NewDecodingGraph(cfg Config, batch, length, capacity int) (*DecodingGraph, 
 	if batch > 1 && length > 1 {
 		return nil, fmt.Errorf("model: a prompt of %d tokens is read one row at a time, not %d", length, batch)
 	}
-	s := newStack(cfg, batch, length)
+	s := newStack(cfg, batch, length, ExpertRange{})
 	s.UpdateStates()
 	s.states = &states{s: s, capacity: capacity, pos: s.Ints("pos", 1)}
 	tokens := s.Ints("tokens", batch, length)

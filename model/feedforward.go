@@ -20,6 +20,10 @@ func (s *stack) moe(x *G.Node, layer int) *G.Node {
 
 	routing := s.ExpertSort(index, c.NumExperts)
 	xs := s.Dispatch(x, routing)
+	if s.held != (ExpertRange{}) {
+		ys := s.Experts(xs, s.weight(prefix+ExpertsGateUpProj), s.weight(prefix+ExpertsDownProj), routing)
+		return s.Combine(ys, weights, routing)
+	}
 	gu := s.GroupedMatMul(xs, s.weight(prefix+ExpertsGateUpProj), routing)
 	ys := s.GroupedMatMul(s.SwiGLU(gu), s.weight(prefix+ExpertsDownProj), routing)
 	return s.Combine(ys, weights, routing)

@@ -17,15 +17,16 @@ type stack struct {
 	params        map[string]*G.Node
 	docs          *G.Node // [B,L] document ordinals
 	batch, length int
+	held          ExpertRange
 	states        *states // nil in training
 
 	hidden       []*G.Node // embedding output, then each layer's; the last one normed
 	probs, index []*G.Node // router outputs of each MoE layer
 }
 
-func newStack(cfg Config, batch, length int) *stack {
-	s := &stack{Builder: op.NewBuilder(), cfg: cfg, params: map[string]*G.Node{}, batch: batch, length: length}
-	for _, p := range cfg.Params() {
+func newStack(cfg Config, batch, length int, held ExpertRange) *stack {
+	s := &stack{Builder: op.NewBuilder(), cfg: cfg, params: map[string]*G.Node{}, batch: batch, length: length, held: held}
+	for _, p := range cfg.heldParams(held) {
 		s.params[p.Name] = s.Param(p.Name, p.Shape...)
 	}
 	s.docs = s.Ints("docs", batch, length)

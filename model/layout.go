@@ -12,6 +12,18 @@ func (x ExpertRange) of(experts int) ExpertRange {
 	return x
 }
 
+// heldParams are the parameters with the shapes that they have where some experts are
+// held.
+func (c Config) heldParams(held ExpertRange) []Param {
+	params, x := c.Params(), held.of(c.NumExperts)
+	for i := range params {
+		if p := &params[i]; p.Expert {
+			p.Shape = append([]int{x.Hi - x.Lo}, p.Shape[1:]...)
+		}
+	}
+	return params
+}
+
 // Span is a range [From, To) of elements of a flat buffer.
 type Span struct{ From, To int }
 
@@ -68,12 +80,7 @@ const paramAlign = 64
 
 // NewLayout lays out a model of which some experts are held.
 func NewLayout(cfg Config, held ExpertRange) *Layout {
-	l := &Layout{Config: cfg, Experts: held.of(cfg.NumExperts), Params: cfg.Params()}
-	for i := range l.Params {
-		if p := &l.Params[i]; p.Expert {
-			p.Shape = append([]int{l.Experts.Hi - l.Experts.Lo}, p.Shape[1:]...)
-		}
-	}
+	l := &Layout{Config: cfg, Experts: held.of(cfg.NumExperts), Params: cfg.heldParams(held)}
 	l.offsets = make([]int, len(l.Params))
 	for group := 0; group < 3; group++ {
 		r := Region{Span: Span{l.Size, l.Size}, Expert: group == 1}

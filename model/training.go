@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 
 	G "gorgonia.org/gorgonia"
@@ -43,12 +44,25 @@ type GraphOptions struct {
 	ForwardOnly bool
 	// Inspect makes hidden states and logits outputs.
 	Inspect bool
+	// Experts are those held here, if other ranks hold the others: then the plan needs
+	// the kernels of an Exchange.
+	Experts ExpertRange
 }
 
 // NewTrainingGraph builds, differentiates and lowers the model for micro-batches
 // of batch rows of length tokens.
-func NewTrainingGraph(cfg Config, batch, length int, opt GraphOptions) (*TrainingGraph, error) {
-	s := newStack(cfg, batch, length)
+func NewTrainingGraph(cfg Config, batch, length int, opt GraphOptions) (g *TrainingGraph, err error) {
+	for salt := range 4 {
+		if g, err = newTrainingGraph(cfg, batch, length, opt, salt); !errors.Is(err, engine.ErrHash) {
+			break
+		}
+	}
+	return g, err
+}
+
+func newTrainingGraph(cfg Config, batch, length int, opt GraphOptions, salt int) (*TrainingGraph, error) {
+	s := newStack(cfg, batch, length, opt.Experts)
+	s.Salt(salt)
 	tokens := s.Ints("tokens", batch, length)
 	targets := s.Ints("targets", batch, length)
 	logits := s.logits(s.forward(tokens))

@@ -70,7 +70,7 @@ func (u *Update) build(w *Weights, c op.AdamWConfig, decays func(Param) bool, no
 			return err
 		}
 	}
-	p := &planBuilder{Builder: op.NewBuilder(), bind: map[*G.Node]*engine.Tensor{}}
+	p := newPlanBuilder()
 	for i, s := range norm {
 		grad := p.input(fmt.Sprintf("grad.%d", i), w.Part(w.Grad, s))
 		p.output(p.SumSquares(grad), sub(u.partial, i, 1))
@@ -78,7 +78,7 @@ func (u *Update) build(w *Weights, c op.AdamWConfig, decays func(Param) bool, no
 	if u.norm, err = p.plan(u.backend); err != nil {
 		return err
 	}
-	p = &planBuilder{Builder: op.NewBuilder(), bind: map[*G.Node]*engine.Tensor{}}
+	p = newPlanBuilder()
 	total, hyper := p.input("sumsq", u.total), p.input("hyper", u.hyper)
 	for _, part := range w.decaySpans(decays) {
 		for _, state := range w.States {
@@ -103,8 +103,13 @@ func (u *Update) alloc(size int) (*engine.Tensor, error) {
 // planBuilder is a graph whose inputs and outputs all have their place.
 type planBuilder struct {
 	*op.Builder
-	outs []*G.Node
-	bind map[*G.Node]*engine.Tensor
+	outs    []*G.Node
+	bind    map[*G.Node]*engine.Tensor
+	options engine.Options
+}
+
+func newPlanBuilder() *planBuilder {
+	return &planBuilder{Builder: op.NewBuilder(), bind: map[*G.Node]*engine.Tensor{}}
 }
 
 func (p *planBuilder) input(name string, t *engine.Tensor) *G.Node {
@@ -155,7 +160,9 @@ func (p *planBuilder) plan(be engine.Backend) (*engine.Plan, error) {
 			bind[v] = t
 		}
 	}
-	return engine.NewPlan(prog, be, engine.Options{Bind: bind})
+	opt := p.options
+	opt.Bind = bind
+	return engine.NewPlan(prog, be, opt)
 }
 
 // Run starts an optimiser step of a rank that has the whole gradient.

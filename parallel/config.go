@@ -8,6 +8,11 @@ type Config struct {
 	Expert int  `yaml:"expert"` // columns of the mesh: ranks that share the experts out
 	Zero1  bool `yaml:"zero1"`  // shard the state of the optimiser
 
+	// ExpertChunk is how many rows of tokens a rank takes for its experts at a time, in
+	// multiples of those that it sends: more memory, or more rounds where the router
+	// prefers some experts.
+	ExpertChunk float64 `yaml:"expert_chunk"`
+
 	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32
 	ChunkKiB       int `yaml:"chunk_kib"`       // size of a message
 	TimeoutSeconds int `yaml:"timeout_seconds"` // to wait in one operation before the generation is given up
@@ -19,7 +24,7 @@ type Config struct {
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
+	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
 }
 
 // Mesh returns the arrangement of the ranks.
@@ -36,6 +41,9 @@ func (c Config) Validate() error {
 	const many = 1 << 16
 	within("data", c.Data, 1, many)
 	within("expert", c.Expert, 1, many)
+	if !(c.ExpertChunk > 0 && c.ExpertChunk <= many) {
+		f.Add("expert_chunk", "%v is not above 0 and at most %d", c.ExpertChunk, many)
+	}
 	within("bucket_mib", c.BucketMiB, 1, 1<<12)
 	within("chunk_kib", c.ChunkKiB, 1, MaxChunkBytes>>10)
 	within("timeout_seconds", c.TimeoutSeconds, 1, 24*3600)

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 
 	"jambalaya/data"
@@ -15,28 +16,29 @@ import (
 // evaluator measures the loss on the held-out text, on the weights as they are. The
 // ranks share the text out: rank r of n takes batches r, r+n, r+2n...
 type evaluator struct {
-	team    *team
-	backend engine.Backend
-	graph   *model.TrainingGraph
-	plan    *engine.Plan
-	set     *data.Evaluation
-	one     []float32
+	team      *team
+	exchanger *exchanger // nil where this rank holds all experts
+	backend   engine.Backend
+	graph     *model.TrainingGraph
+	plan      *engine.Plan
+	set       *data.Evaluation
+	one       []float32
 }
 
-func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, corpus *data.Corpus) (*evaluator, error) {
+func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, l *learner, corpus *data.Corpus) (*evaluator, error) {
 	set, err := corpus.Evaluation(int64(cfg.Trainer.EvalTokens))
 	if err != nil {
 		return nil, ofData(err)
 	}
-	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true})
+	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true, Experts: l.shard.experts()})
 	if err != nil {
 		return nil, err
 	}
-	plan, err := engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Bind: w.BindCompute(g.Params, nil, nil)})
+	plan, err := engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Exchange: kernels(l.exchange), Bind: w.BindCompute(g.Params, nil, nil)})
 	if err != nil {
 		return nil, err
 	}
-	return &evaluator{team: t, backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}, nil
+	return &evaluator{team: t, exchanger: l.exchanger, backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}, nil
 }
 
 // validation is a measurement of the held-out text.
@@ -61,11 +63,8 @@ func (v validation) String() string {
 // run goes over the held-out text once. All ranks return the same.
 func (e *evaluator) run(ctx context.Context) (validation, error) {
 	v := validation{targets: e.set.Targets(), bytes: e.set.Bytes()}
-	batch := 0
-	for b := range e.set.Batches(e.graph.Batch) {
-		if batch++; (batch-1)%e.team.size() != e.team.rank {
-			continue
-		}
+	e.exchanger.at(ctx, 0)
+	for b := range e.mine() {
 		if err := ctx.Err(); err != nil {
 			return v, err
 		}
@@ -79,6 +78,27 @@ func (e *evaluator) run(ctx context.Context) (validation, error) {
 	err := e.team.sum(ctx, parallel.Op{Name: "validation"}, sum)
 	v.nats = sum[0]
 	return v, err
+}
+
+// mine yields the batches of this rank. Ranks that share experts out need each other
+// for every batch, so all have as many: the last may be one without targets.
+func (e *evaluator) mine() iter.Seq[*data.Batch] {
+	return func(yield func(*data.Batch) bool) {
+		n, size := 0, e.team.size()
+		var last *data.Batch
+		for b := range e.set.Batches(e.graph.Batch) {
+			last = b
+			if n++; (n-1)%size == e.team.rank && !yield(b) {
+				return
+			}
+		}
+		if late := n % size; late > 0 && e.team.rank >= late && e.exchanger != nil {
+			for i := range last.Targets {
+				last.Targets[i] = data.Ignored
+			}
+			yield(last)
+		}
+	}
 }
 
 // measure returns the loss of a batch in nats.

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"unicode"
 
+	"jambalaya/checkpoint"
 	"jambalaya/data/source"
 	"jambalaya/internal/human"
+	"jambalaya/internal/vfs"
+	"jambalaya/model"
 	"jambalaya/trainer/report"
 )
 
@@ -50,18 +53,44 @@ func (r *run) title() string {
 
 // sample generates a set of samples and writes it to a file of the run.
 func (r *run) sample(name string) ([]string, error) {
-	samples, err := sampleSet(r.device, r.weights, r.corpus.Tokenizer(), r.cfg.Trainer)
+	w, err := r.wholeWeights()
+	if err != nil {
+		return nil, err
+	}
+	samples, err := sampleSet(r.device, w, r.corpus.Tokenizer(), r.cfg.Trainer)
 	if err != nil {
 		return nil, err
 	}
 	return samples, writeFile(r.dir.file(name), joinSamples(samples))
 }
 
+// wholeWeights returns the weights of all experts: those here, or where ranks share the
+// experts out, those of the newest checkpoint.
+func (r *run) wholeWeights() (*model.Weights, error) {
+	if r.team.mesh.Expert == 1 || r.cfg.Trainer.Samples == 0 {
+		return r.weights, nil
+	}
+	fsys, err := vfs.Dir(r.dir.path)
+	if err != nil {
+		return nil, err
+	}
+	defer fsys.Close()
+	found, _, err := checkpoint.Find(context.Background(), fsys, checkpointDir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := model.NewWeights(r.device, r.cfg.Model, false)
+	if err != nil {
+		return nil, err
+	}
+	return w, restoreTensors(r.device, w, found, true)
+}
+
 // sampleIfDue writes the set of samples that is due after a step. One that cannot
 // be written is no reason to stop.
 func (r *run) sampleIfDue() {
 	every := int64(r.cfg.Trainer.SampleEvery)
-	if every == 0 || r.done%every != 0 {
+	if every == 0 || r.done%every != 0 || r.team.mesh.Expert > 1 { // the experts of others are far
 		return
 	}
 	err := os.MkdirAll(r.dir.file(samplesDir), 0o755)

@@ -27,8 +27,11 @@ type learner struct {
 	graph   *model.TrainingGraph
 	plan    *engine.Plan
 	grads   *gradients
-	update  *model.Update
-	state   optim.State
+	// exchange computes the experts that ranks share out; nil where each has all.
+	exchange  *model.Exchange
+	exchanger *exchanger
+	update    *model.Update
+	state     optim.State
 
 	batches  []data.Batch // this rank's part of the micro-batches of a step
 	zeros    []float32    // as large as the gradient; nil without accumulation
@@ -56,12 +59,13 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	}
 	l := &learner{cfg: cfg, team: t, shard: s, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
 	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength,
-		model.GraphOptions{Accumulate: l.accumulates()})
+		model.GraphOptions{Accumulate: l.accumulates(), Experts: s.experts()})
 	if err != nil {
 		return nil, err
 	}
 	g := l.graph
-	l.plan, err = engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Recompute: recompute,
+	l.exchange, l.exchanger = newExchange(be, cfg, t)
+	l.plan, err = engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Recompute: recompute, Exchange: kernels(l.exchange),
 		Bind: w.BindCompute(g.Params, g.Grads, g.Sums)})
 	if err != nil {
 		return nil, err
@@ -135,6 +139,7 @@ func (l *learner) attempt(ctx context.Context, step, steps int64, next func(*dat
 // backward computes the gradient of the step and adds it up over the ranks.
 func (l *learner) backward(ctx context.Context, step int64, targets int) (err error) {
 	l.readings.clear()
+	l.exchanger.at(ctx, step)
 	defer func() {
 		if err != nil {
 			l.grads.abandon()
@@ -248,5 +253,8 @@ func (l *learner) memory() string {
 
 func (l *learner) close() {
 	l.plan.Close()
+	if l.exchange != nil {
+		l.exchange.Close()
+	}
 	l.update.Close()
 }

@@ -219,7 +219,7 @@ func (r *run) openModel(context.Context) error {
 	if r.learner, err = newLearner(r.device, r.weights, c, r.team, r.shard); err != nil {
 		return err
 	}
-	if r.eval, err = newEvaluator(r.device, r.weights, c, r.team, r.corpus); err != nil {
+	if r.eval, err = newEvaluator(r.device, r.weights, c, r.team, r.learner, r.corpus); err != nil {
 		return err
 	}
 	counts := c.Model.Counts()

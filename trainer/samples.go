@@ -51,6 +51,9 @@ func Generate(g *model.Generator, tok tokenizer.Tokenizer, req Generation, emit 
 // sampleSet generates count samples, the prompts in turn, each with a seed of its
 // own, and returns them with their prompts.
 func sampleSet(be engine.Backend, w *model.Weights, tok tokenizer.Tokenizer, c RunConfig) ([]string, error) {
+	if c.Samples == 0 {
+		return nil, nil
+	}
 	longest := 0
 	for _, p := range c.SamplePrompts {
 		longest = max(longest, len(tok.Encode(nil, []byte(p))))

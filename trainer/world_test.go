@@ -151,6 +151,10 @@ func TestWorldsAgree(t *testing.T) {
 		{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true},
 		{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
 		{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true, accumulation: 2},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 2}},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 4}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 2}, zero1: true, accumulation: 2},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 2}},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
@@ -172,8 +176,8 @@ func TestElastic(t *testing.T) {
 	want := trainAlone(t, t.TempDir(), world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.config(cache))
 	for i, w := range []world{
 		{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
-		{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
-		{Mesh: parallel.Mesh{Data: 8, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 2}},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 4}, zero1: true},
 		{Mesh: parallel.Mesh{Data: 4, Expert: 1}},
 	} {
 		stop := int64(3 * (i + 1))

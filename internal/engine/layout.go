@@ -107,7 +107,7 @@ func (l *layout) readTwice(in *Instr, s *storage, k int) bool {
 }
 
 // assign points every tensor at its memory.
-func (l *layout) assign(arena Memory) error {
+func (l *layout) assign(arena *Tensor) error {
 	prog := l.p.prog
 	for _, v := range prog.Inputs {
 		t := l.p.tensors[v]
@@ -127,7 +127,7 @@ func (l *layout) assign(arena Memory) error {
 		if s == nil {
 			continue // a forward value that recomputation replaced everywhere
 		}
-		mem, off := arena, s.off
+		mem, off := arena.Mem, arena.Off+s.off
 		if s.external != nil {
 			mem, off = s.external.Mem, s.external.Off
 		}

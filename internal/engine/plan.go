@@ -17,6 +17,12 @@ type Options struct {
 	// gradients and states live in flat buffers. Other inputs get memory of
 	// their own, which Tensor returns.
 	Bind map[ValueID]*Tensor
+	// Exchange has the kernels of operators in which ranks exchange data, which no
+	// backend can have.
+	Exchange map[string]Kernel
+	// Arena is memory of the caller to lay the plan out in, nil for memory of its own.
+	// Plans that never run at the same time may share it.
+	Arena *Tensor
 }
 
 // Usage is the memory of a plan, in bytes.
@@ -46,7 +52,7 @@ func NewPlan(prog *Program, be Backend, opt Options) (*Plan, error) {
 	if err := p.declare(opt); err != nil {
 		return nil, err
 	}
-	kernels, err := p.makeCalls()
+	kernels, err := p.makeCalls(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +141,14 @@ func (p *Plan) updates(i int) (all []update) {
 	return all
 }
 
-func (p *Plan) makeCalls() ([]Kernel, error) {
+func (p *Plan) makeCalls(opt Options) ([]Kernel, error) {
 	var kernels []Kernel
 	for i := range p.prog.Instrs {
 		in := &p.prog.Instrs[i]
-		k, ok := p.backend.Kernel(in.Kernel)
+		k, ok := opt.Exchange[in.Kernel]
+		if !ok {
+			k, ok = p.backend.Kernel(in.Kernel)
+		}
 		if !ok {
 			return nil, fmt.Errorf("plan: backend %s has no kernel %q", p.backend.Name(), in.Kernel)
 		}
@@ -178,16 +187,28 @@ func (p *Plan) layout(opt Options, kernels []Kernel) error {
 	}
 	p.usage.Sum += l.shared
 	p.usage.Arena = place(stores, !opt.NoReuse)
-	arena, err := p.alloc(p.usage.Arena)
+	arena, err := p.arena(opt.Arena)
 	if err != nil {
 		return err
 	}
 	for i, c := range p.calls {
 		if s := l.scratch[i]; s != nil {
-			c.Scratch.Mem, c.Scratch.Off = arena, s.off
+			c.Scratch.Mem, c.Scratch.Off = arena.Mem, arena.Off+s.off
 		}
 	}
 	return l.assign(arena)
+}
+
+// arena returns the memory to lay out in.
+func (p *Plan) arena(given *Tensor) (*Tensor, error) {
+	if given == nil {
+		mem, err := p.alloc(p.usage.Arena)
+		return &Tensor{Mem: mem}, err
+	}
+	if given.Bytes() < p.usage.Arena || given.Off%align != 0 {
+		return nil, fmt.Errorf("plan: %d bytes at %d are no arena of %d", given.Bytes(), given.Off, p.usage.Arena)
+	}
+	return given, nil
 }
 
 func (p *Plan) alloc(bytes int64) (Memory, error) {

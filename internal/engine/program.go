@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 
@@ -8,6 +9,9 @@ import (
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
+
+// ErrHash is returned for a graph in which two nodes have the same hash code, by chance.
+var ErrHash = errors.New("the same hash code")
 
 // ValueID names a value of a Program.
 type ValueID int
@@ -96,7 +100,7 @@ func needed(g *G.ExprGraph, outputs []*G.Node) (G.Nodes, error) {
 	hashes := make(map[uint32]*G.Node, len(nodes))
 	for _, n := range nodes {
 		if o, ok := hashes[n.Hashcode()]; ok {
-			return nil, fmt.Errorf("lower: nodes %d and %d have the same hash code, so gorgonia may have merged others: rename a parameter", o.ID(), n.ID())
+			return nil, fmt.Errorf("lower: %w: nodes %d and %d, so gorgonia may have merged others: rename a parameter", ErrHash, o.ID(), n.ID())
 		}
 		hashes[n.Hashcode()] = n
 	}

@@ -2,6 +2,7 @@ package op
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/chewxy/hm"
 	G "gorgonia.org/gorgonia"
@@ -18,6 +19,7 @@ type Builder struct {
 	backward bool // within Gradients
 	// updateStates: see UpdateStates.
 	updateStates bool
+	salt         string
 	names        map[string]*G.Node
 }
 
@@ -25,6 +27,10 @@ type Builder struct {
 func NewBuilder() *Builder {
 	return &Builder{graph: G.NewGraph(), names: map[string]*G.Node{}}
 }
+
+// Salt changes the hash codes of the operators that follow: gorgonia's have 32 bits, and
+// a graph in which two are the same has to be built again (engine.ErrHash).
+func (b *Builder) Salt(n int) { b.salt = strings.Repeat("'", n) }
 
 // Graph returns the graph.
 func (b *Builder) Graph() *G.ExprGraph { return b.graph }

@@ -137,7 +137,7 @@ func (o *Op) CallsExtern() bool { return false }
 func (o *Op) OverwritesInput() int { return -1 }
 
 // WriteHash implements gorgonia.Op; the id keeps gorgonia from merging nodes.
-func (o *Op) WriteHash(h hash.Hash) { fmt.Fprintf(h, "%s#%d", o.spec.Kernel, o.id) }
+func (o *Op) WriteHash(h hash.Hash) { fmt.Fprintf(h, "%s#%d%s", o.spec.Kernel, o.id, o.b.salt) }
 
 // Hashcode implements gorgonia.Op. It is unique in a graph.
 func (o *Op) Hashcode() uint32 { return o.id }

@@ -1,0 +1,200 @@
+package model
+
+import (
+	"fmt"
+
+	G "gorgonia.org/gorgonia"
+
+	"jambalaya/internal/engine"
+	"jambalaya/model/op"
+)
+
+// Exchanger moves rows between the ranks that share the experts out: rank r of Size
+// holds the r-th part of them. All ranks make the same calls in the same order.
+type Exchanger interface {
+	Rank() int
+	Size() int
+	// Counts gives every rank those of all: all[r*len(mine):] are rank r's.
+	Counts(mine, all []int32) error
+	// AllToAll sends part i of send to rank i and receives part i of recv from rank i.
+	// Counts are bytes.
+	AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts []int) error
+}
+
+// Exchange computes experts that several ranks hold: it brings the kernels of
+// op.Experts to the plans of one model, which never run at the same time.
+//
+// A rank receives rows in rounds of at most a fixed number, computes them and sends
+// them back before the next round. So its memory depends on how many rows it sends,
+// and not on how many the router sends to it; a round more is what imbalance costs.
+type Exchange struct {
+	backend engine.Backend
+	ranks   Exchanger
+	chunk   float64
+
+	arena   *engine.Tensor            // of the experts' plans, the largest so far
+	buffers map[string]*engine.Tensor // rows on the device, by use and shape
+	staging map[string]*hostRows      // and on the host
+	memory  []engine.Memory
+	plans   []*engine.Plan
+	stats   ExchangeStats
+}
+
+// ExchangeStats say what an Exchange has done.
+type ExchangeStats struct {
+	Calls    int // forward and backward passes of a layer
+	Rounds   int
+	Received int // rows
+}
+
+// NewExchange returns the kernels of ranks that share the experts out. A round has
+// room for chunk times the rows that a rank sends.
+func NewExchange(be engine.Backend, ranks Exchanger, chunk float64) *Exchange {
+	return &Exchange{backend: be, ranks: ranks, chunk: chunk, buffers: map[string]*engine.Tensor{}, staging: map[string]*hostRows{}}
+}
+
+// Kernels are those that a plan needs: see engine.Options.
+func (e *Exchange) Kernels() map[string]engine.Kernel {
+	return map[string]engine.Kernel{
+		op.ExpertsKernel:     exchangeKernel{e, false},
+		op.ExpertsGradKernel: exchangeKernel{e, true},
+	}
+}
+
+// Stats returns what has been done so far.
+func (e *Exchange) Stats() ExchangeStats { return e.stats }
+
+// Bytes is the memory of the exchange, on the device and on the host.
+func (e *Exchange) Bytes() int64 {
+	var n int64
+	for _, m := range e.memory {
+		n += m.Bytes()
+	}
+	for _, h := range e.staging {
+		n += int64(len(h.bytes))
+	}
+	return n
+}
+
+// Close frees its memory, after the plans that use it.
+func (e *Exchange) Close() {
+	for _, p := range e.plans {
+		p.Close()
+	}
+	for _, m := range e.memory {
+		e.backend.Free(m)
+	}
+	e.plans, e.memory = nil, nil
+}
+
+// exchangeKernel implements engine.Kernel.
+type exchangeKernel struct {
+	*Exchange
+	backward bool
+}
+
+func (k exchangeKernel) Scratch(*engine.Call) int { return 0 }
+
+func (k exchangeKernel) Bind(c *engine.Call) (func() error, error) {
+	in := c.In
+	l := &expertLayer{Exchange: k.Exchange}
+	if k.backward {
+		l.dys, in, l.dxs = in[0], in[1:], c.Out[0]
+	} else {
+		l.ys = c.Out[0]
+	}
+	l.xs, l.gateUp, l.down, l.offsets = in[0], in[1], in[2], in[3]
+	l.rows, l.width, l.experts = l.xs.Dim(0), l.xs.Dim(1), l.offsets.Size()-1
+	held := l.gateUp.Dim(0)
+	if held*k.ranks.Size() != l.experts {
+		return nil, fmt.Errorf("%d experts on each of %d ranks are not the %d of a layer", held, k.ranks.Size(), l.experts)
+	}
+	l.room = max(1, int(k.chunk*float64(l.rows)))
+	l.routes = newRoutes(k.ranks.Rank(), k.ranks.Size(), l.experts, l.room)
+	l.firsts, l.counts = make([]int32, l.experts+1), make([]int32, l.experts)
+	l.all, l.localHost = make([]int32, k.ranks.Size()*l.experts), make([]int32, held+1)
+	var err error
+	if l.local, err = k.buffer("offsets", engine.Int32, held+1); err != nil {
+		return nil, err
+	}
+	if k.backward {
+		return l.bindBackward(c)
+	}
+	return l.bindForward()
+}
+
+// expertLayer is one pass of one layer.
+type expertLayer struct {
+	*Exchange
+	xs, dys, ys, dxs      *engine.Tensor // [S,H] in expert order; nil where the pass has none
+	gateUp, down, offsets *engine.Tensor
+	rows, width, experts  int
+	room                  int // rows of a round
+
+	routes      *routes
+	firsts      []int32        // row of each expert, and S
+	counts, all []int32        // rows of each expert: this rank's, and those of all ranks
+	given       []transfer     // to the ranks that hold the experts
+	result      transfer       // and back
+	first, more *engine.Plan   // of the first round and the later ones
+	local       *engine.Tensor // [held+1] offsets of the experts in a round
+	localHost   []int32
+}
+
+// transfer is a tensor whose rows travel: here in the rank's own order, there in that
+// of the experts that are held.
+type transfer struct {
+	here, there         *engine.Tensor
+	hereHost, thereHost *hostRows
+}
+
+func (l *expertLayer) transfer(use string, here *engine.Tensor) (transfer, error) {
+	there, err := l.buffer(use, here.DType, l.room, l.width)
+	return transfer{here, there, l.host(use+" here", here), l.host(use+" there", there)}, err
+}
+
+func (l *expertLayer) bindForward() (func() error, error) {
+	xs, err := l.transfer("xs", l.xs)
+	if err != nil {
+		return nil, err
+	}
+	if l.result, err = l.transfer("ys", l.ys); err != nil {
+		return nil, err
+	}
+	l.given = []transfer{xs}
+	b := newExpertGraph(l)
+	if l.first, err = b.plan([]*G.Node{b.ys}, []*engine.Tensor{l.result.there}); err != nil {
+		return nil, err
+	}
+	l.more = l.first
+	return l.run, nil
+}
+
+func (l *expertLayer) bindBackward(c *engine.Call) (func() error, error) {
+	xs, err := l.transfer("xs", l.xs)
+	if err != nil {
+		return nil, err
+	}
+	dys, err := l.transfer("dys", l.dys)
+	if err != nil {
+		return nil, err
+	}
+	if l.result, err = l.transfer("dxs", l.dxs); err != nil {
+		return nil, err
+	}
+	l.given = []transfer{xs, dys}
+	for _, round := range []struct {
+		plan **engine.Plan
+		sums bool
+	}{{&l.first, false}, {&l.more, true}} {
+		b := newExpertGraph(l)
+		grads, err := b.gradients(round.sums, c.Out[1:])
+		if err != nil {
+			return nil, err
+		}
+		if *round.plan, err = b.plan(grads, []*engine.Tensor{l.result.there, c.Out[1], c.Out[2]}); err != nil {
+			return nil, err
+		}
+	}
+	return l.run, nil
+}
