@@ -45,6 +45,7 @@ type lab struct {
 	config string // tiny
 	row    int    // in progress
 	count  int    // of processes
+	killed *kills // measured already
 }
 
 // openLab builds the binary and writes the data.

@@ -146,6 +146,7 @@ type output struct {
 
 	mu     sync.Mutex
 	text   bytes.Buffer
+	lines  []line
 	change chan struct{} // closed, and replaced, when there is more
 }
 
@@ -155,6 +156,9 @@ func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.text.Write(b)
+	for text := range bytes.Lines(b) {
+		o.lines = append(o.lines, line{time.Now(), string(text)})
+	}
 	close(o.change)
 	o.change = make(chan struct{})
 	return o.file.Write(b)
