@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +35,7 @@ their files within a second, so that nothing has to stop for it:
 				return cli.Config(fmt.Errorf("--workers: %d is not between 1 and %d", workers, 1<<12))
 			}
 			for i := range workers {
-				plan.Workers = append(plan.Workers, strconv.Itoa(i))
+				plan.Workers = append(plan.Workers, fmt.Sprintf("worker-%d", i))
 			}
 			plan.Workers = append(plan.Workers, names...)
 			entries, err := pki.Make(out, plan)
@@ -51,7 +50,7 @@ their files within a second, so that nothing has to stop for it:
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&out, "out", "certs", "`directory` to make them in")
-	fs.IntVar(&workers, "workers", 0, "workers, named 0 to `N`-1")
+	fs.IntVar(&workers, "workers", 0, "`N` workers, named worker-0 and so on")
 	fs.StringSliceVar(&names, "worker", nil, "a worker of this `name`; may be repeated. \"\" makes one certificate for all workers")
 	fs.BoolVar(&plan.Watcher, "watcher", false, "one more, for who may see the status and nothing else")
 	fs.IntVar(&plan.Days, "days", 365, "for which they hold")
