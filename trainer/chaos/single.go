@@ -169,7 +169,8 @@ func (l *lab) stopOnce(ctx context.Context, chance *prng.Rand, dir string, s sys
 		return 0, true, nil
 	case cli.CodeInterrupted:
 		step, err := newestStep(ctx, dir)
-		if has, _ := p.out.has(fmt.Sprintf("step %d of", step)); err == nil && step > 0 && !has {
+		early, _ := p.out.has("interrupted; run it again") // before it trained
+		if has, _ := p.out.has(fmt.Sprintf("step %d of", step)); err == nil && step > 0 && !has && !early {
 			err = fmt.Errorf("the newest checkpoint is of step %d, but the run says: %s", step, p.lastLine())
 		}
 		return p.end.Sub(start), false, err
