@@ -101,7 +101,7 @@ await() {
   tail -n 20 "$work/slurmctld.log"
   return 1
 }
-steps() { wc -l <"$work/$1/metrics.jsonl" 2>/dev/null || echo 0; }
+steps() { cat "$work/$1/metrics.jsonl" 2>/dev/null | wc -l; }
 
 whole=$(submit whole)
 say "job $whole: left alone"
