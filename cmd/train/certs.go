@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,7 @@ their files within a second, so that nothing has to stop for it:
 				return cli.Config(fmt.Errorf("--workers: %d is not between 1 and %d", workers, 1<<12))
 			}
 			for i := range workers {
-				plan.Workers = append(plan.Workers, fmt.Sprintf("worker-%d", i))
+				plan.Workers = append(plan.Workers, strconv.Itoa(i))
 			}
 			plan.Workers = append(plan.Workers, names...)
 			entries, err := pki.Make(out, plan)
@@ -50,7 +51,7 @@ their files within a second, so that nothing has to stop for it:
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&out, "out", "certs", "`directory` to make them in")
-	fs.IntVar(&workers, "workers", 0, "`N` workers, named worker-0 and so on")
+	fs.IntVar(&workers, "workers", 0, "workers, named 0 to `N`-1")
 	fs.StringSliceVar(&names, "worker", nil, "a worker of this `name`; may be repeated. \"\" makes one certificate for all workers")
 	fs.BoolVar(&plan.Watcher, "watcher", false, "one more, for who may see the status and nothing else")
 	fs.IntVar(&plan.Days, "days", 365, "for which they hold")

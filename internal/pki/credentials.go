@@ -4,10 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -28,16 +25,6 @@ type Credentials struct {
 	roots  *x509.CertPool
 	id     Identity
 	fault  error // of the last look, if that changed nothing
-}
-
-// OpenWorker opens the credentials of the worker of a name, or those for any worker.
-func OpenWorker(dir, name string) (*Credentials, error) {
-	if _, err := os.Stat(filepath.Join(dir, name+certSuffix)); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, anyWorker+certSuffix)); err == nil {
-			name = anyWorker
-		}
-	}
-	return Open(dir, name)
 }
 
 // Open reads the certificate and key of a file name ("worker-0") and the authority in a

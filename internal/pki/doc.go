@@ -1,7 +1,7 @@
 // Package pki makes and reads the certificates by which the processes of a run know
 // each other, and the key that their gossip is encrypted with.
 //
-//	err := pki.Make("certs", pki.Plan{Workers: []string{"worker-0", "worker-1"}})   // once
+//	err := pki.Make("certs", pki.Plan{Workers: []string{"0", "1"}})   // once
 //	creds, err := pki.Open("certs", "worker-0")                       // in each process
 //	config := creds.TLS(pki.Coordinator)                              // of who is on the other side
 //

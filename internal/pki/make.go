@@ -15,7 +15,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -24,13 +23,9 @@ const (
 	authorityFile = "ca.pem"
 	authorityKey  = "ca.key"
 	gossipFile    = "gossip.key"
-	anyWorker     = "worker" // certificate for a worker of any name
 	certSuffix    = ".pem"
 	keySuffix     = ".key"
 )
-
-// reserved are names of files that are of no worker.
-var reserved = []string{"ca", "gossip", anyWorker, "watcher"}
 
 // ErrPlan marks a plan of certificates that cannot be made.
 var ErrPlan = errors.New("certificates")
@@ -62,11 +57,11 @@ func (p Plan) entries() ([]Entry, error) {
 	var list []Entry
 	for _, name := range p.Workers {
 		id := Identity{Roles: []Role{Worker, Coordinator}, Name: name}
-		file := name
+		file := "worker-" + name
 		if name == "" {
-			file = anyWorker
-		} else if !safeName.MatchString(name) || slices.Contains(reserved, name) {
-			return nil, fmt.Errorf("%w: name of a worker: %q is reserved, or not made of a-z, 0-9, '.', '_' and '-'", ErrPlan, name)
+			file = "worker"
+		} else if !safeName.MatchString(name) {
+			return nil, fmt.Errorf("%w: name of a worker: %q is not made of a-z, 0-9, '.', '_' and '-'", ErrPlan, name)
 		}
 		list = append(list, Entry{file, id})
 	}

@@ -62,7 +62,7 @@ func (o Options) clientCredentials(role pki.Role, name string) credentials.Trans
 		}
 		id, err := pki.PeerOf(s)
 		if err == nil && name != "" && !id.Named(name) {
-			err = fmt.Errorf("%w: the certificate is of %s, not of %s", pki.ErrRefused, id, name)
+			err = fmt.Errorf("%w: the certificate is of %s, not of worker %s", pki.ErrRefused, id, name)
 		}
 		return err
 	}
@@ -143,7 +143,7 @@ func (n *Node) mayBe(ctx context.Context, c caller) error {
 		return err
 	}
 	if name := n.worker(c.id.Generation, c.rank); !id.Named(name) && name != "" {
-		return status.Errorf(codes.PermissionDenied, "rank %d of generation %d is %s, the certificate is of %s", c.rank, c.id.Generation, name, id)
+		return status.Errorf(codes.PermissionDenied, "rank %d of generation %d is worker %s, the certificate is of %s", c.rank, c.id.Generation, name, id)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -54,13 +53,13 @@ func listen(t *testing.T, options rpc.Options) *rpc.Node {
 // TestConformanceTLS: encrypted ranks do all that others do.
 func TestConformanceTLS(t *testing.T) {
 	t.Parallel()
-	dir := makeCertificates(t, pki.Plan{Workers: []string{"worker-0", "worker-1", "worker-2", "worker-3"}})
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0", "1", "2", "3"}})
 	paralleltest.Run(t, 4, func(t *testing.T, size int) paralleltest.World {
 		w := &world{}
 		var names []string
 		for rank := range size {
-			name := fmt.Sprintf("worker-%d", rank)
-			node := listen(t, rpc.Options{Credentials: openCredentials(t, dir, name)})
+			name := string(rune('0' + rank))
+			node := listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-"+name)})
 			w.nodes, w.addresses, names = append(w.nodes, node), append(w.addresses, node.Addr()), append(names, name)
 		}
 		for _, node := range w.nodes {
@@ -76,14 +75,14 @@ func TestConformanceTLS(t *testing.T) {
 // become it, and is told why.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
-	dir := makeCertificates(t, pki.Plan{Workers: []string{"worker-0", "worker-1", "worker-2"}, Watcher: true})
-	other := makeCertificates(t, pki.Plan{Workers: []string{"worker-1"}})
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0", "1", "2"}, Watcher: true})
+	other := makeCertificates(t, pki.Plan{Workers: []string{"1"}})
 	for _, c := range []struct {
 		name    string
 		options rpc.Options
 		want    string
 	}{
-		{"the certificate of another worker", rpc.Options{Credentials: openCredentials(t, dir, "worker-2")}, "is worker-1, the certificate is of worker+coordinator worker-2"},
+		{"the certificate of another worker", rpc.Options{Credentials: openCredentials(t, dir, "worker-2")}, "is worker 1, the certificate is of worker+coordinator 2"},
 		{"another role", rpc.Options{Credentials: openCredentials(t, dir, "watcher")}, "a watcher of any name may not call /jambalaya.Ranks/Hello"},
 		{"another authority", rpc.Options{Credentials: openCredentials(t, other, "worker-1")}, "unknown authority"},
 		{"no certificate", rpc.Options{}, "rank 0"},
@@ -92,7 +91,7 @@ func TestStrangers(t *testing.T) {
 			t.Parallel()
 			server := listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-0")})
 			stranger := listen(t, c.options)
-			server.Expect(1, []string{"worker-0", "worker-1"})
+			server.Expect(1, []string{"0", "1"})
 			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
 			addresses := []string{server.Addr(), stranger.Addr()}
@@ -208,7 +207,7 @@ func request(path string, more ...hpack.HeaderField) []hpack.HeaderField {
 // line that says so. A path without its first slash once passed by authorization.
 func TestPaths(t *testing.T) {
 	t.Parallel()
-	dir := makeCertificates(t, pki.Plan{Workers: []string{"worker-0"}, Watcher: true})
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0"}, Watcher: true})
 	secure := listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-0")})
 	open := listen(t, rpc.Options{})
 	watcher := openCredentials(t, dir, "watcher").TLS(pki.Worker)
@@ -266,7 +265,7 @@ func TestHeaders(t *testing.T) {
 // TestFlood: while strangers knock without end, ranks join and compute.
 func TestFlood(t *testing.T) {
 	t.Parallel()
-	dir := makeCertificates(t, pki.Plan{Workers: []string{"worker-0", "worker-1"}})
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0", "1"}})
 	nodes := []*rpc.Node{listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-0")}), listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-1")})}
 	addresses := []string{nodes[0].Addr(), nodes[1].Addr()}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -199,11 +199,11 @@ func (c *crew) trains(ctx context.Context, after time.Time, generation uint64) (
 			return false, err
 		}
 		line, ok := c.last()
-		return ok && line.Step > 0 && clock(line) > seconds(after), nil
+		return ok && line.Step > 0 && unix(line) > seconds(after), nil
 	})
 }
 
-func clock(l report.Line) float64      { return float64(l.Time) }
+func unix(l report.Line) float64       { return float64(l.Time) }
 func seconds(t time.Time) float64      { return float64(t.UnixMilli()) / 1e3 }
 func secondsOf(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
