@@ -19,6 +19,7 @@ var layers = map[string][]string{
 	"checkpoint":  {"internal"},
 	"internal":    {},
 	"configs":     {"internal"},
+	"deploy":      {"configs", "internal"},
 }
 
 // heavy maps the import path of a dependency (and all below it) to the package
@@ -34,7 +35,7 @@ var heavy = map[string][]string{
 	"github.com/prometheus":           {"trainer/launch"},
 	"github.com/ebitengine/purego":    {"internal/backend/cuda", "parallel/nccl"},
 	"github.com/spf13/cobra":          {"cmd", "internal/cli"},
-	"go.yaml.in/yaml":                 {"internal/config"},
+	"go.yaml.in/yaml":                 {"internal/config", "deploy"},
 	"github.com/nlpodyssey":           {"internal/safetensors"},
 }
 

@@ -113,6 +113,9 @@ func (c *crew) generation() (uint64, error) {
 	return list[len(list)-1].Number, nil
 }
 
+// holder is the name of a worker and of its process.
+var holder = regexp.MustCompile(`^(?:worker-)?(\d+)-`)
+
 // coordinator is the worker that holds the lease.
 func (c *crew) coordinator() (rank int, term uint64, err error) {
 	root, err := c.root()
@@ -124,10 +127,12 @@ func (c *crew) coordinator() (rank int, term uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := fmt.Sscanf(lease.Holder, "worker-%d-", &rank); err != nil {
+	m := holder.FindStringSubmatch(lease.Holder)
+	if m == nil {
 		return 0, lease.Term, fmt.Errorf("holder of the lease: %q", lease.Holder)
 	}
-	return rank, lease.Term, nil
+	rank, err = strconv.Atoi(m[1])
+	return rank, lease.Term, err
 }
 
 // last is the newest line of the metrics.
@@ -199,11 +204,11 @@ func (c *crew) trains(ctx context.Context, after time.Time, generation uint64) (
 			return false, err
 		}
 		line, ok := c.last()
-		return ok && line.Step > 0 && unix(line) > seconds(after), nil
+		return ok && line.Step > 0 && clock(line) > seconds(after), nil
 	})
 }
 
-func unix(l report.Line) float64       { return float64(l.Time) }
+func clock(l report.Line) float64      { return float64(l.Time) }
 func seconds(t time.Time) float64      { return float64(t.UnixMilli()) / 1e3 }
 func secondsOf(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
