@@ -216,7 +216,7 @@ func rehearse(cfg trainer.Config) (rehearsal, error) {
 		return rehearsal{}, err
 	}
 	defer device.Close()
-	r, err := trainer.NewRehearsal(device, cfg)
+	r, err := trainer.NewRehearsal(device, cfg, nil)
 	if err != nil {
 		return rehearsal{}, err
 	}

@@ -19,13 +19,14 @@ type Rehearsal struct {
 	next    func(*data.Batch) error
 }
 
-// NewRehearsal makes a model with fresh weights on a device.
-func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
-	alone, err := newTeam(cfg, nil)
+// NewRehearsal makes a model with fresh weights on a device, for one rank of a
+// world; nil: alone.
+func NewRehearsal(d *Device, cfg Config, world *World) (*Rehearsal, error) {
+	team, err := newTeam(cfg, world)
 	if err != nil {
 		return nil, err
 	}
-	shard := newShard(cfg, alone)
+	shard := newShard(cfg, team)
 	w, err := d.newWeights(cfg, shard)
 	if err != nil {
 		return nil, err
@@ -33,11 +34,11 @@ func NewRehearsal(d *Device, cfg Config) (*Rehearsal, error) {
 	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		return nil, err
 	}
-	l, err := newLearner(d, w, cfg, alone, shard)
+	l, err := newLearner(d, w, cfg, team, shard)
 	if err != nil {
 		return nil, err
 	}
-	rows, length := cfg.Trainer.BatchSize, cfg.Data.SequenceLength
+	rows, length := cfg.Trainer.BatchSize/team.size(), cfg.Data.SequenceLength
 	random := prng.New(cfg.Trainer.Seed, "rehearsal")
 	tokens := make([]int32, length+1)
 	next := func(b *data.Batch) error {
@@ -63,7 +64,10 @@ func (r *Rehearsal) Step() (StepResult, error) {
 	return r.learner.step(context.Background(), r.taken, int64(r.learner.cfg.Trainer.Steps), r.next)
 }
 
-// Tokens is the number of tokens that a step reads.
+// Weights are those that the steps change.
+func (r *Rehearsal) Weights() *model.Weights { return r.weights }
+
+// Tokens is the number of tokens that a step of this rank reads.
 func (r *Rehearsal) Tokens() int {
 	return len(r.learner.batches) * r.learner.graph.Batch * r.learner.graph.Length
 }

@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"jambalaya/configs"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
+	"jambalaya/parallel/inproc"
 	"jambalaya/trainer"
 	"jambalaya/trainer/scale"
 )
@@ -17,7 +19,7 @@ import (
 func newScaleCommand() *cobra.Command {
 	s := scale.Sweep{Machine: scale.H200()}
 	var preset, recompute string
-	var asJSON bool
+	var asJSON, check bool
 	cmd := &cobra.Command{
 		Use:   "scale",
 		Short: "Predict time, memory and bounds of a step on many H200s",
@@ -25,6 +27,9 @@ func newScaleCommand() *cobra.Command {
 			"tokens between experts or the reduction of gradients begins to bound. The plan is the one a real run would use, the network is simulated.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return checkScale(cmd, preset)
+			}
 			if err := fill(&s, preset, recompute); err != nil {
 				return cli.Config(err)
 			}
@@ -45,8 +50,28 @@ func newScaleCommand() *cobra.Command {
 	fs.StringVar(&recompute, "recompute", "layer", "none, cheap or layer")
 	fs.BoolVar(&s.Zero1, "zero1", true, "shard the optimiser's states")
 	fs.IntVar(&s.BucketMiB, "bucket", 200, "MiB of gradients that are reduced together")
+	fs.BoolVar(&check, "check", false, "instead, compare predictions for 1, 2 and 4 ranks with runs on this machine, over slow links (--preset nano is meant for it)")
 	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")
 	return cmd
+}
+
+// checkScale compares with runs: a batch of two sequences a rank, and links on which
+// the gradients take about as long as the backward pass.
+func checkScale(cmd *cobra.Command, preset string) error {
+	file, err := configs.Load(preset)
+	if err != nil {
+		return cli.Config(err)
+	}
+	cfg, _, err := trainer.LoadConfig(file, []string{"trainer.batch_size=2", "trainer.accumulation=1", "trainer.steps=1000", "trainer.minutes=0", "parallel.bucket_mib=1"})
+	if err != nil {
+		return err
+	}
+	c := scale.Check{Config: cfg, Worlds: []int{1, 2, 4}, Link: inproc.Link{BytesPerSecond: 100e6, Latency: 200 * time.Microsecond}, Steps: 20}
+	all, err := c.Run(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return scale.PrintCheck(cmd.OutOrStdout(), c.Link, all)
 }
 
 // fill completes a sweep with the preset's model.

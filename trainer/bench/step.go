@@ -62,7 +62,7 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	defer device.Close()
 	r := StepReport{Name: "step " + opt.Preset, Params: cfg.Model.Counts().Total, Batch: cfg.Trainer.BatchSize,
 		Length: cfg.Data.SequenceLength, Steps: opt.Steps, Host: newHost(device.Path, cfg.Trainer.Threads)}
-	rehearsal, err := trainer.NewRehearsal(device, cfg)
+	rehearsal, err := trainer.NewRehearsal(device, cfg, nil)
 	if err != nil {
 		return r, err
 	}

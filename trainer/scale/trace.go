@@ -20,6 +20,7 @@ type Job struct {
 	Accumulation int // micro-batches of a step
 	Recompute    engine.Recompute
 	Zero1        bool
+	Gradient     float64 // bytes of an element; 0: bf16, or fp32 where micro-batches are summed
 	Bucket       float64 // elements of gradients that are reduced together
 }
 
@@ -33,7 +34,12 @@ func (j Job) precision() model.Precision {
 }
 
 // gradient is the size of an element of it in bytes.
-func (j Job) gradient() float64 { return float64(j.precision().Grad.Bytes()) }
+func (j Job) gradient() float64 {
+	if j.Gradient != 0 {
+		return j.Gradient
+	}
+	return float64(j.precision().Grad.Bytes())
+}
 
 // Tokens is what all ranks read in a step.
 func (j Job) Tokens() int { return j.Mesh.Size() * j.Accumulation * j.Batch * j.Length }
