@@ -1,6 +1,10 @@
 package parallel
 
-import "jambalaya/internal/config"
+import (
+	"slices"
+
+	"jambalaya/internal/config"
+)
 
 // Config is the parallel section of a run's configuration.
 type Config struct {
@@ -13,6 +17,8 @@ type Config struct {
 	// prefers some experts.
 	ExpertChunk float64 `yaml:"expert_chunk"`
 
+	Transport string `yaml:"transport"` // of gradients, weights and tokens: nccl between GPUs, grpc between hosts, auto
+
 	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32
 	ChunkKiB       int `yaml:"chunk_kib"`       // size of a message
 	TimeoutSeconds int `yaml:"timeout_seconds"` // to wait in one operation before the generation is given up
@@ -24,7 +30,7 @@ type Config struct {
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
+	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, Transport: "auto", BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
 }
 
 // Mesh returns the arrangement of the ranks.
@@ -43,6 +49,9 @@ func (c Config) Validate() error {
 	within("expert", c.Expert, 1, many)
 	if !(c.ExpertChunk > 0 && c.ExpertChunk <= many) {
 		f.Add("expert_chunk", "%v is not above 0 and at most %d", c.ExpertChunk, many)
+	}
+	if !slices.Contains([]string{"auto", "grpc", "nccl"}, c.Transport) {
+		f.Add("transport", "%q is not one of auto, grpc, nccl", c.Transport)
 	}
 	within("bucket_mib", c.BucketMiB, 1, 1<<12)
 	within("chunk_kib", c.ChunkKiB, 1, MaxChunkBytes>>10)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"jambalaya/internal/engine"
 )
 
 // Op names an operation in messages to the user. All ranks of a group give the
@@ -48,6 +50,18 @@ type Group interface {
 	Broadcast(ctx context.Context, op Op, root int, x []byte) error
 	// Barrier returns when all ranks have called it.
 	Barrier(ctx context.Context, op Op) error
+}
+
+// TensorGroup is a Group that reaches the memory of devices. Its operations see what
+// was started on the device before the call; when they return, the device is done
+// with them. Tensors are float32 or bfloat16, and are summed as such.
+type TensorGroup interface {
+	Group
+	// AllReduceTensor, ReduceScatterTensor and AllGatherTensor are the operations of
+	// Group on a tensor; counts are elements.
+	AllReduceTensor(ctx context.Context, op Op, t *engine.Tensor) error
+	ReduceScatterTensor(ctx context.Context, op Op, t *engine.Tensor, counts []int) error
+	AllGatherTensor(ctx context.Context, op Op, t *engine.Tensor, counts []int) error
 }
 
 // GroupOptions are the same on all ranks of a group.

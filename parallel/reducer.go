@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"jambalaya/internal/engine"
 )
 
 // Reducer adds a flat buffer of gradients up over the ranks of a group, bucket by
@@ -28,6 +30,9 @@ type Reducer struct {
 // Bucket is a part of the buffer that is reduced at a time.
 type Bucket struct {
 	Data []float32
+	// Tensor, if not nil, stands for Data in the memory of a device; the group is a
+	// TensorGroup.
+	Tensor *engine.Tensor
 	// Counts, if not nil, are the lengths of the parts of Data that the ranks want:
 	// each gets the sum of its own only, as Group.ReduceScatter does.
 	Counts []int
@@ -73,7 +78,12 @@ func (r *Reducer) run(ctx context.Context, step int64, ready <-chan int, done ch
 }
 
 func (r *Reducer) reduce(ctx context.Context, op Op, b Bucket) error {
-	if b.Counts == nil {
+	switch {
+	case b.Tensor != nil && b.Counts == nil:
+		return r.group.(TensorGroup).AllReduceTensor(ctx, op, b.Tensor)
+	case b.Tensor != nil:
+		return r.group.(TensorGroup).ReduceScatterTensor(ctx, op, b.Tensor, b.Counts)
+	case b.Counts == nil:
 		return r.group.AllReduce(ctx, op, b.Data)
 	}
 	return r.group.ReduceScatter(ctx, op, b.Data, b.Counts)

@@ -18,6 +18,7 @@ type Device struct {
 	// libraries: a resume on another path may round differently, and says so.
 	Path  string
 	close func()
+	gpu   *cuda.Backend // nil if it is no GPU
 }
 
 // newWeights allocates what a rank holds of the weights of a training run, in its
@@ -42,16 +43,19 @@ func (d *Device) Close() { d.close() }
 
 // OpenDevice returns the device of that name: cpu, cuda, or auto for the best
 // there is. threads is the number of CPU workers, 0 for all cores.
-func OpenDevice(name string, threads int) (*Device, error) {
+func OpenDevice(name string, threads int) (*Device, error) { return openDevice(name, threads, 0) }
+
+// openDevice is OpenDevice for one of several processes of a machine.
+func openDevice(name string, threads, local int) (*Device, error) {
 	switch name {
 	case "auto", "":
-		d, err := openCUDA()
+		d, err := openCUDA(local)
 		if errors.Is(err, cuda.ErrUnavailable) {
 			return openCPU(threads)
 		}
 		return d, err
 	case "cuda":
-		d, err := openCUDA()
+		d, err := openCUDA(local)
 		if errors.Is(err, cuda.ErrUnavailable) {
 			return nil, cli.Config(fmt.Errorf("%w; use --device cpu", err))
 		}
@@ -70,10 +74,10 @@ func openCPU(threads int) (*Device, error) {
 	return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
 }
 
-func openCUDA() (*Device, error) {
-	b, err := cuda.New(0)
+func openCUDA(local int) (*Device, error) {
+	b, err := cuda.New(local % max(1, cuda.Devices()))
 	if err != nil {
 		return nil, fmt.Errorf("device cuda: %w", err)
 	}
-	return &Device{Backend: b, Path: b.Path(), close: b.Close}, nil
+	return &Device{Backend: b, gpu: b, Path: b.Path(), close: b.Close}, nil
 }

@@ -29,6 +29,8 @@ type bucket struct {
 	number  int // in the reducer
 	params  int
 	own     model.Span // the part of which the sum is wanted
+
+	onDevice bool // the group sums it where it lies
 }
 
 // newGradients makes the buckets, of at least limit elements, and follows the plan's
@@ -74,7 +76,12 @@ func (r *gradients) cut(region *sharedRegion, kind, limit int, buckets []paralle
 			at++
 		}
 		b.own = b.Span
-		reduced := parallel.Bucket{Data: r.flat.host(b.Span)}
+		var reduced parallel.Bucket
+		if _, b.onDevice = region.group.(parallel.TensorGroup); b.onDevice {
+			reduced.Tensor = r.flat.weights.Part(r.flat.flat, b.Span)
+		} else {
+			reduced.Data = r.flat.host(b.Span)
+		}
 		if r.zero1 {
 			reduced.Counts = parallel.Span{Lo: b.From, Hi: b.To}.Counts(region.shares)
 			b.own = b.And(region.own())
@@ -116,8 +123,10 @@ func (r *gradients) final(i int) {
 		return
 	}
 	b := &r.buckets[i]
-	if err := r.flat.fetch(b.Span); err != nil && r.err == nil {
-		r.err = err // the other ranks wait for the bucket, so it goes all the same
+	if !b.onDevice {
+		if err := r.flat.fetch(b.Span); err != nil && r.err == nil {
+			r.err = err // the other ranks wait for the bucket, so it goes all the same
+		}
 	}
 	r.reducers[b.reducer].Ready(b.number)
 }
@@ -132,8 +141,10 @@ func (r *gradients) wait() error {
 		return r.err
 	}
 	for i := range r.buckets {
-		if err := r.flat.store(r.buckets[i].own); err != nil {
-			return err
+		if b := &r.buckets[i]; !b.onDevice {
+			if err := r.flat.store(b.own); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -165,11 +176,17 @@ func gatherWeights(ctx context.Context, be engine.Backend, w *model.Weights, s *
 		if r.group.Size() == 1 || r.Len() == 0 {
 			continue
 		}
+		op, counts := parallel.Op{Step: step, Name: "weights"}, parallel.Span{Lo: r.From, Hi: r.To}.Counts(r.shares)
+		if g, ok := r.group.(parallel.TensorGroup); ok {
+			if err := g.AllGatherTensor(ctx, op, w.Part(w.Value, r.Span), counts); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := flat.fetch(r.own()); err != nil {
 			return err
 		}
-		counts := parallel.Span{Lo: r.From, Hi: r.To}.Counts(r.shares)
-		if err := parallel.AllGather(ctx, r.group, parallel.Op{Step: step, Name: "weights"}, flat.host(r.Span), counts); err != nil {
+		if err := parallel.AllGather(ctx, r.group, op, flat.host(r.Span), counts); err != nil {
 			return err
 		}
 		if err := flat.store(r.Span); err != nil {

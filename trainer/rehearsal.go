@@ -26,6 +26,13 @@ func NewRehearsal(d *Device, cfg Config, world *World) (*Rehearsal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := team.useGPUs(context.Background(), d, cfg.Parallel); err != nil {
+		return nil, err
+	}
+	return rehearse(d, cfg, team)
+}
+
+func rehearse(d *Device, cfg Config, team *team) (*Rehearsal, error) {
 	shard := newShard(cfg, team)
 	w, err := d.newWeights(cfg, shard)
 	if err != nil {
@@ -89,4 +96,7 @@ func (r *Rehearsal) Planned() int64 {
 }
 
 // Close frees the plans.
-func (r *Rehearsal) Close() { r.learner.close() }
+func (r *Rehearsal) Close() {
+	r.learner.close()
+	r.learner.team.close()
+}

@@ -99,6 +99,9 @@ func (r *run) close() {
 	if r.metrics != nil {
 		r.metrics.Close()
 	}
+	if r.team != nil {
+		r.team.close()
+	}
 	if r.device != nil {
 		r.device.Close()
 	}
@@ -203,13 +206,20 @@ func (r *run) checkVocabulary() error {
 }
 
 // openModel makes the weights and plans.
-func (r *run) openModel(context.Context) error {
+func (r *run) openModel(ctx context.Context) error {
 	c := r.cfg
 	if err := r.checkVocabulary(); err != nil {
 		return err
 	}
 	var err error
-	if r.device, err = OpenDevice(c.Trainer.Device, c.Trainer.Threads); err != nil {
+	local := 0
+	if w := r.opt.World; w != nil {
+		local = w.Local
+	}
+	if r.device, err = openDevice(c.Trainer.Device, c.Trainer.Threads, local); err != nil {
+		return err
+	}
+	if err := r.team.useGPUs(ctx, r.device, c.Parallel); err != nil {
 		return err
 	}
 	r.shard = newShard(c, r.team)

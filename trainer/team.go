@@ -24,7 +24,8 @@ type team struct {
 	row     parallel.Group // ranks that share the experts out: tokens
 	saving  parallel.Group // all ranks, in the background: checkpoints
 
-	waited time.Duration // in operations of control, since it was last read
+	options parallel.GroupOptions
+	waited  time.Duration // in operations of control, since it was last read
 }
 
 // newTeam forms the groups of a configuration's mesh.
@@ -41,7 +42,7 @@ func newTeam(cfg Config, w *World) (*team, error) {
 		return nil, err
 	}
 	t.rank = transport.Rank()
-	options := parallel.GroupOptions{
+	t.options = parallel.GroupOptions{
 		ChunkBytes: cfg.Parallel.ChunkKiB << 10,
 		Timeout:    time.Duration(cfg.Parallel.TimeoutSeconds) * time.Second,
 	}
@@ -56,7 +57,7 @@ func newTeam(cfg Config, w *World) (*team, error) {
 		{&t.row, "tokens", t.mesh.Along(parallel.AxisExpert, t.rank)},
 		{&t.saving, "checkpoint", t.mesh.World()},
 	} {
-		if *g.group, err = parallel.NewGroup(transport, g.name, g.ranks, options); err != nil {
+		if *g.group, err = parallel.NewGroup(transport, g.name, g.ranks, t.options); err != nil {
 			return nil, err
 		}
 	}

@@ -24,6 +24,9 @@ type World struct {
 	// Transport reaches the other ranks. The number of its generation is above that
 	// of every checkpoint in the run's directory: an older one may not publish.
 	Transport parallel.Transport
+	// Local is the rank's place among those of its machine: it takes the GPU of this
+	// number, and shares it if there are fewer.
+	Local int
 	// Term is that of the lease under which the generation was made. Checkpoints
 	// carry it.
 	Term uint64

@@ -10,12 +10,41 @@ import (
 	"jambalaya/parallel"
 )
 
-// AllReduceTensor replaces a float32 or bfloat16 tensor of the group's backend by
-// the sum of all ranks'. It sees what plans and transfers wrote before the call; what
-// they start later waits for it.
+// AllReduceTensor implements parallel.TensorGroup.
 func (g *Group) AllReduceTensor(ctx context.Context, op parallel.Op, t *engine.Tensor) error {
-	return g.run(ctx, op, parallel.KindAllReduce, func(stream uintptr) error {
-		kind, err := dataType(t.DType)
+	return g.onTensor(ctx, op, parallel.KindAllReduce, t, func(stream, at, kind uintptr) error {
+		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(t.Size()), kind, sum, g.comm, stream))
+	})
+}
+
+// ReduceScatterTensor implements parallel.TensorGroup.
+func (g *Group) ReduceScatterTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+	if _, _, err := g.own(t.Size(), counts); err != nil {
+		return g.fail(op, parallel.KindReduceScatter, err)
+	}
+	return g.onTensor(ctx, op, parallel.KindReduceScatter, t, func(stream, at, kind uintptr) error {
+		return g.parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
+			return g.lib.check("reduce", cuda.Call(g.lib.reduce, at, at, uintptr(count), kind, sum, uintptr(rank), g.comm, stream))
+		})
+	})
+}
+
+// AllGatherTensor implements parallel.TensorGroup.
+func (g *Group) AllGatherTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+	if _, _, err := g.own(t.Size(), counts); err != nil {
+		return g.fail(op, parallel.KindAllGather, err)
+	}
+	return g.onTensor(ctx, op, parallel.KindAllGather, t, func(stream, at, kind uintptr) error {
+		return g.parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
+			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), kind, uintptr(rank), g.comm, stream))
+		})
+	})
+}
+
+// onTensor runs an operation on a tensor of the group's backend, where it lies.
+func (g *Group) onTensor(ctx context.Context, op parallel.Op, kind parallel.Kind, t *engine.Tensor, body func(stream, at, kind uintptr) error) error {
+	return g.run(ctx, op, kind, func(stream uintptr) error {
+		of, err := dataType(t.DType)
 		if err != nil {
 			return err
 		}
@@ -23,10 +52,20 @@ func (g *Group) AllReduceTensor(ctx context.Context, op parallel.Op, t *engine.T
 		if err != nil {
 			return err
 		}
-		if err := g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(t.Size()), kind, sum, g.comm, stream)); err != nil {
-			return err
+		return body(stream, at, of)
+	})
+}
+
+// parts makes one operation of a call for each rank's part of data at an address.
+func (g *Group) parts(at uintptr, counts []int, size int, call func(rank int, at uintptr, count int) error) error {
+	return g.together(func() error {
+		for rank, count := range counts {
+			if err := call(rank, at, count); err != nil {
+				return err
+			}
+			at += uintptr(size * count)
 		}
-		return g.queue.Lead()
+		return nil
 	})
 }
 
@@ -54,15 +93,8 @@ func (g *Group) ReduceScatter(ctx context.Context, op parallel.Op, x []float32, 
 		return g.fail(op, parallel.KindReduceScatter, err)
 	}
 	return g.onDevice(ctx, op, parallel.KindReduceScatter, bytesOf(x), bytesOf(x[lo:hi]), func(stream, from, to uintptr) error {
-		return g.together(func() error {
-			for rank, count := range counts {
-				err := g.lib.check("reduce", cuda.Call(g.lib.reduce, from, to, uintptr(count), typeFloat32, sum, uintptr(rank), g.comm, stream))
-				if err != nil {
-					return err
-				}
-				from += uintptr(4 * count)
-			}
-			return nil
+		return g.parts(from, counts, 4, func(rank int, from uintptr, count int) error {
+			return g.lib.check("reduce", cuda.Call(g.lib.reduce, from, to, uintptr(count), typeFloat32, sum, uintptr(rank), g.comm, stream))
 		})
 	})
 }
@@ -73,15 +105,8 @@ func (g *Group) AllGather(ctx context.Context, op parallel.Op, x []byte, counts 
 		return g.fail(op, parallel.KindAllGather, err)
 	}
 	return g.onDevice(ctx, op, parallel.KindAllGather, x, x, func(stream, at, _ uintptr) error {
-		return g.together(func() error {
-			for rank, count := range counts {
-				err := g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), typeUint8, uintptr(rank), g.comm, stream))
-				if err != nil {
-					return err
-				}
-				at += uintptr(count)
-			}
-			return nil
+		return g.parts(at, counts, 1, func(rank int, at uintptr, count int) error {
+			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), typeUint8, uintptr(rank), g.comm, stream))
 		})
 	})
 }

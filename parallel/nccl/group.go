@@ -12,7 +12,7 @@ import (
 	"jambalaya/parallel"
 )
 
-// Group is a parallel.Group whose data move between GPUs. Its methods may not run at
+// Group is a parallel.TensorGroup whose data move between GPUs. Its methods may not run at
 // the same time.
 type Group struct {
 	lib       *functions
@@ -31,7 +31,7 @@ type Group struct {
 	watch sync.WaitGroup
 }
 
-var _ parallel.Group = (*Group)(nil)
+var _ parallel.TensorGroup = (*Group)(nil)
 
 // NewGroup returns the calling rank's hold on the group of some ranks of the
 // transport's world; all of them call it. Options are as for parallel.NewGroup; the

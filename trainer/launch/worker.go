@@ -170,7 +170,7 @@ func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
 	cfg := w.cfg
 	cfg.Parallel.Data, cfg.Parallel.Expert = a.Generation.Mesh.Data, a.Generation.Mesh.Expert
 	err := trainer.Run(ctx, cfg, trainer.Options{Name: w.opt.Name, Out: w.opt.Out, Stdout: w.opt.Stdout, World: &trainer.World{
-		Transport: a.Transport, Term: a.Generation.Term, Ready: a.Ready, Silent: os.Getenv(launchedVariable) != "",
+		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Ready: a.Ready, Silent: os.Getenv(launchedVariable) != "",
 		Fence: func() error {
 			if err := a.Fence(); err != nil {
 				return fenced(err)

@@ -28,7 +28,7 @@ func Load(advice string, functions map[string]*uintptr, names ...string) (*Libra
 func Call(fn uintptr, args ...uintptr) int32 { return syscall(fn, args...) }
 
 // Queue is a stream beside the one that plans run on: what is put there runs at the
-// same time as a plan, between the points that Follow and Lead fix.
+// same time as a plan, from the point on that Follow fixes.
 type Queue struct {
 	backend *Backend
 	stream  uintptr
@@ -67,17 +67,11 @@ func (q *Queue) Enter() (stream uintptr, leave func()) { return q.stream, q.back
 
 // Follow makes what is put on the queue from now on wait for all that plans and
 // transfers have started so far.
-func (q *Queue) Follow() error { return q.order(q.backend.stream, q.stream) }
-
-// Lead makes what plans and transfers start from now on wait for all that is on
-// the queue.
-func (q *Queue) Lead() error { return q.order(q.stream, q.backend.stream) }
-
-func (q *Queue) order(first, second uintptr) error {
+func (q *Queue) Follow() error {
 	defer q.backend.enter()()
-	status := syscall(q.backend.driver.eventRecord, q.event, first)
+	status := syscall(q.backend.driver.eventRecord, q.event, q.backend.stream)
 	if status == 0 {
-		status = syscall(q.wait, second, q.event, 0)
+		status = syscall(q.wait, q.stream, q.event, 0)
 	}
 	return q.backend.driver.check("order two streams", status)
 }
