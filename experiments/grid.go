@@ -34,6 +34,7 @@ type Cell struct {
 	Arm    *Arm
 	Seed   uint64
 	Config trainer.Config
+	Hash   string // of what decides its result
 }
 
 // NewGrid resolves every cell, and refuses the whole grid if one is at fault. No
@@ -70,7 +71,11 @@ func NewGrid(spec Spec) (*Grid, error) {
 		for _, a := range g.Arms {
 			cfg := a.Config
 			cfg.Trainer.Seed = seed
-			g.Cells = append(g.Cells, &Cell{Name: fmt.Sprintf("%s-seed%d", directoryName(a.Name), seed), Arm: a, Seed: seed, Config: cfg})
+			hash, err := identity(cfg, spec.Recall)
+			if err != nil {
+				return nil, err
+			}
+			g.Cells = append(g.Cells, &Cell{Name: fmt.Sprintf("%s-seed%d", directoryName(a.Name), seed), Arm: a, Seed: seed, Config: cfg, Hash: hash})
 		}
 	}
 	return g, nil

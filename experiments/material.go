@@ -87,10 +87,13 @@ func (r Recall) sources(ctx context.Context, cfg trainer.Config, problems *recal
 	}
 	weight := text * r.Share / (1 - r.Share) / float64(len(r.Lengths))
 	tokens := float64(cfg.Trainer.Steps*cfg.Trainer.BatchSize*cfg.Trainer.Accumulation*cfg.Data.SequenceLength) * r.Share / float64(len(r.Lengths))
-	if err := os.MkdirAll(cfg.Data.CacheDir, 0o777); err != nil {
+	// A folder of their own: whoever shards text in the cache removes what others left
+	// there unfinished.
+	dir := filepath.Join(cfg.Data.CacheDir, "recall")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("data.cache_dir: %w", err)
 	}
-	cache, err := vfs.Dir(cfg.Data.CacheDir)
+	cache, err := vfs.Dir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("data.cache_dir: %w", err)
 	}
@@ -99,14 +102,14 @@ func (r Recall) sources(ctx context.Context, cfg trainer.Config, problems *recal
 	for _, length := range r.Lengths {
 		// One sequence more than is read: the last sample looks one token ahead.
 		documents := int64(min(tokens, mostProblemTokens))/int64(length) + int64(2*cfg.Data.SequenceLength/length)
-		name := fmt.Sprintf("recall%d-%s-%d-%d", recall.Version, tok.Hash()[:8], length, documents)
+		name := fmt.Sprintf("v%d-%s-%d-%d", recall.Version, tok.Hash()[:8], length, documents)
 		if _, err := cache.Stat(name + "/" + shard.ManifestName); err != nil {
 			err := problems.Write(ctx, cache, name, recall.Options{Length: length, Documents: documents, Seed: recallSeed})
 			if err != nil && !errors.Is(err, shard.ErrExists) { // another process was faster
 				return nil, fmt.Errorf("recall problems of %d tokens: %w", length, err)
 			}
 		}
-		sources = append(sources, data.Source{Path: filepath.Join(cfg.Data.CacheDir, name), Weight: weight})
+		sources = append(sources, data.Source{Path: filepath.Join(dir, name), Weight: weight})
 	}
 	return sources, nil
 }

@@ -12,6 +12,7 @@ import (
 	"jambalaya/data"
 	"jambalaya/data/recall"
 	"jambalaya/internal/prng"
+	"jambalaya/internal/resident"
 	"jambalaya/internal/vfs"
 	"jambalaya/trainer"
 	"jambalaya/trainer/report"
@@ -19,11 +20,8 @@ import (
 
 // measure reads what a finished run left, and tests its model.
 func (g *Grid) measure(ctx context.Context, m *material, c *Cell, dir string) (*Result, error) {
-	r := &Result{Cell: c.Name, Variant: c.Arm.Name, Seed: c.Seed}
+	r := &Result{Cell: c.Name, Variant: c.Arm.Name, Seed: c.Seed, ConfigHash: c.Hash}
 	var err error
-	if r.ConfigHash, err = hashOf(c.Config); err != nil {
-		return nil, err
-	}
 	if r.DataHash, err = dataHash(ctx, dir); err != nil {
 		return nil, err
 	}
@@ -206,11 +204,14 @@ const (
 type rehearsal struct {
 	device  string
 	seconds float64 // of a step: the median of a few
-	memory  int64   // bytes planned
+	planned int64   // bytes
+	peak    int64   // bytes that the process had resident; 0 where the memory is a device's, or unknown
 }
 
-// rehearse takes a few steps on random tokens.
+// rehearse takes a few steps on random tokens. Nothing else may run meanwhile if the
+// peak of memory is to be theirs.
 func rehearse(cfg trainer.Config) (rehearsal, error) {
+	forgotten := resident.Reset()
 	device, err := trainer.OpenDevice(cfg.Trainer.Device, cfg.Trainer.Threads)
 	if err != nil {
 		return rehearsal{}, err
@@ -230,22 +231,22 @@ func rehearse(cfg trainer.Config) (rehearsal, error) {
 		seconds = append(seconds, time.Since(began).Seconds())
 	}
 	// The first step finds cold caches and does not count.
-	return rehearsal{device: device.Name(), seconds: median(seconds[1:]), memory: r.Planned()}, nil
+	result := rehearsal{device: device.Name(), seconds: median(seconds[1:]), planned: r.Planned()}
+	if forgotten && device.Name() == "cpu" {
+		result.peak = resident.Peak()
+	}
+	return result, nil
 }
 
 // costs measures what a variant costs, on the run of one of its cells.
 func (g *Grid) costs(ctx context.Context, c *Cell, dir string) (*Costs, error) {
-	k := &Costs{Variant: c.Arm.Name, Run: c.Name, Threads: c.Config.Trainer.Threads, DecodeContext: decodeContext}
-	var err error
-	if k.ConfigHash, err = hashOf(c.Config); err != nil {
-		return nil, err
-	}
+	k := &Costs{Variant: c.Arm.Name, Run: c.Name, ConfigHash: c.Hash, Threads: c.Config.Trainer.Threads, DecodeContext: decodeContext}
 	rehearsal, err := rehearse(c.Config)
 	if err != nil {
 		return nil, err
 	}
 	t := c.Config.Trainer
-	k.Device, k.Memory = rehearsal.device, rehearsal.memory
+	k.Device, k.PlannedMemory, k.PeakMemory = rehearsal.device, rehearsal.planned, rehearsal.peak
 	k.TrainTokensPerS = report.Number(float64(tokensPerStep(c.Config)) / rehearsal.seconds)
 	trained, err := trainer.OpenTrained(ctx, dir, t.Device, t.Threads)
 	if err != nil {

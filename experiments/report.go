@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"jambalaya/data/recall"
-	"jambalaya/experiments/chart"
 	"jambalaya/internal/human"
 )
 
@@ -68,6 +66,8 @@ func (s *Results) document() (*document, error) {
 	}
 	d.heading("Cost")
 	d.table(s.sizeTable())
+	d.table(s.cacheTable())
+	d.text("Caches are those of one sequence in fp32, as this version keeps them: keys and values grow with the context, the states of convolutions and scans do not.")
 	d.table(s.speedTable())
 	d.figures(s.costFigures()...)
 	d.heading("Stability")
@@ -162,110 +162,6 @@ func (s *Results) perSeed(a *Arm, m metric) string {
 	return strings.Join(all, ", ")
 }
 
-// recallSection has the recall tasks, by variant and by length.
-func (s *Results) recallSection(d *document) {
-	d.heading("Recall")
-	t := &grid{Head: []string{"variant"}, Left: 1}
-	metrics := append([]metric{s.meanRecall()}, s.recallMetrics()...)
-	for _, m := range metrics {
-		t.Head = append(t.Head, m.name)
-	}
-	t.Head = append(t.Head, "difference in recall, points", "95% interval", "verdict")
-	all, ok := s.compare(metrics[0])
-	for i, a := range s.Grid.Arms {
-		row := []string{a.Name}
-		for j, m := range metrics {
-			cell := "–"
-			if values := s.valuesOf(a, m); len(values) > 0 {
-				cell = m.format(mean(values))
-				t.note(i, j+1, s.perSeed(a, m))
-			}
-			row = append(row, cell)
-		}
-		if ok {
-			row = append(row, s.differenceCells(metrics[0], all, i)...)
-		} else {
-			row = append(row, "–", "–", "–")
-		}
-		t.add(row...)
-	}
-	d.table(t)
-	spec := s.Grid.Spec.Recall
-	d.text("Answers that the model ranks first, in %d problems of each task and length that no training data holds. Recall is the mean over tasks and trained lengths (up to %d tokens); \"longer\" are lengths beyond. "+
-		"Chance is %.1f%% in mqar and copying and %.1f%% in induction; in mqar, to know which values there are but not whose gives one in the number of pairs (%d at %d tokens).",
-		spec.Problems, slices.Max(spec.Lengths), 100*recall.MQAR.Chance(), 100*recall.Induction.Chance(), recall.Pairs(slices.Max(spec.Lengths)), slices.Max(spec.Lengths))
-	figures := []figure{s.recallByVariant()}
-	for _, task := range recall.Tasks() {
-		figures = append(figures, s.recallByLength(task))
-	}
-	d.figures(figures...)
-}
-
-// sizeTable has what the configurations say.
-func (s *Results) sizeTable() *grid {
-	t := &grid{Head: []string{"variant", "parameters", "active", "FLOPs a token", "feed-forward width", "match"}, Left: 1}
-	contexts := s.Grid.Spec.Contexts
-	for _, n := range contexts {
-		t.Head = append(t.Head, fmt.Sprintf("cache at %s", contextName(n)))
-	}
-	for i, a := range s.Grid.Arms {
-		match := fmt.Sprintf("%+.2f%%", 100*a.Match)
-		if s.Grid.Spec.Match.By == MatchNone || a == s.Grid.Reference() {
-			match = "–"
-		}
-		row := []string{a.Name, human.Count(float64(a.Cost.Parameters)), human.Count(float64(a.Cost.Active)), human.Count(a.Cost.FLOPs.Forward()),
-			fmt.Sprint(a.Config.Model.IntermediateSize), match}
-		for j, c := range a.Cost.Cache {
-			row = append(row, human.Bytes(c.Total()))
-			t.note(i, 6+j, fmt.Sprintf("keys and values %s, convolution %s, scan %s", human.Bytes(c.KeysValues), human.Bytes(c.Conv), human.Bytes(c.Scan)))
-		}
-		t.add(row...)
-		t.note(i, 1, fmt.Sprint(a.Cost.Parameters))
-		t.note(i, 2, fmt.Sprint(a.Cost.Active))
-		f := a.Cost.FLOPs
-		t.note(i, 3, fmt.Sprintf("forward: products %.4g, attention %.4g, scan %.4g, convolution %.4g", f.MatMul, f.Attention, f.Scan, f.Conv))
-	}
-	return t
-}
-
-func contextName(n int) string {
-	if n%1024 == 0 {
-		return fmt.Sprintf("%dK", n/1024)
-	}
-	return fmt.Sprint(n)
-}
-
-// speedTable has what was measured.
-func (s *Results) speedTable() *grid {
-	t := &grid{Head: []string{"variant", "training, tokens/s alone", "training, tokens/s in the grid", "decoding, tokens/s", "memory of a training step, planned", "device"}, Left: 1}
-	for _, a := range s.Grid.Arms {
-		k := s.Costs[a]
-		if k == nil {
-			t.add(a.Name, "–", "–", "–", "–", "–")
-			continue
-		}
-		rates := s.valuesOf(a, metric{of: func(r *Result) float64 { return float64(r.TokensPerS) }})
-		t.add(a.Name, human.Count(float64(k.TrainTokensPerS)), human.Count(mean(rates)), human.Count(float64(k.DecodeTokensPerS)),
-			human.Bytes(k.Memory), fmt.Sprintf("%s, %d threads", k.Device, k.Threads))
-	}
-	return t
-}
-
-func (s *Results) costFigures() []figure {
-	all := []figure{s.cacheByContext()}
-	training := func(a *Arm) float64 { return 1e6 / float64(s.Costs[a].TrainTokensPerS) }
-	all = append(all, s.pareto("pareto-loss", "Loss against the cost of training", bitsMetric, chart.Axis{Label: "microseconds of training a token"}, training,
-		"Lower and further left is better; the dashed line joins the variants that no other beats in both."))
-	if s.Grid.Spec.Recall.Share > 0 {
-		middle := len(s.Grid.Spec.Contexts) / 2
-		all = append(all, s.pareto("pareto-recall", "Recall against the cost of a context", s.meanRecall(),
-			chart.Axis{Label: fmt.Sprintf("cache at %s tokens", contextName(s.Grid.Spec.Contexts[middle])), Log: true, Format: bytesLabel},
-			func(a *Arm) float64 { return float64(a.Cost.Cache[middle].Total()) },
-			"Higher and further left is better; the dashed line joins the variants that no other beats in both."))
-	}
-	return all
-}
-
 func (s *Results) stabilityTable() *grid {
 	t := &grid{Head: []string{"variant", "steps skipped", "spikes, % of steps", "largest gradient norm", "activations, RMS", "activations, largest"}, Left: 1}
 	worst := func(a *Arm, of func(*Result) float64) float64 {
@@ -319,9 +215,9 @@ func (s *Results) caveats() []string {
 	all := []string{
 		fmt.Sprintf("One size, %s parameters in the reference, one budget and one learning rate for all variants: an order of variants here need not hold at another.", human.Count(float64(g.Reference().Cost.Parameters))),
 		fmt.Sprintf("The intervals take the noise for the same in all variants and are not widened for the number of comparisons, %d.", len(g.Arms)-1),
-		fmt.Sprintf("Training in the grid was timed beside up to %d other runs, and alone on random tokens; decoding is of one sequence. Memory is planned, not measured.", max(0, s.Jobs-1)),
-		"Caches are in fp32, as this version keeps them; at 16 bits they are half of that.",
+		fmt.Sprintf("Training in the grid was timed beside up to %d other runs, and alone on random tokens; decoding is of one sequence.", max(0, s.Jobs-1)),
 	}
+	all = append(all, s.uneven()...)
 	if g.Spec.Match.By != MatchNone {
 		all = append(all, fmt.Sprintf("Matched is the %s; the other sizes differ, as the table of costs shows.", matchNames[g.Spec.Match.By]))
 	}

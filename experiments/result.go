@@ -65,7 +65,8 @@ type Costs struct {
 	TrainTokensPerS  report.Number `json:"train_tokens_per_s"`
 	DecodeTokensPerS report.Number `json:"decode_tokens_per_s"` // one sequence, greedy
 	DecodeContext    int           `json:"decode_context"`      // tokens read before
-	Memory           int64         `json:"memory"`              // bytes planned for a training step
+	PlannedMemory    int64         `json:"planned_memory"`      // bytes of weights, states and activations of a training step
+	PeakMemory       int64         `json:"peak_memory"`         // bytes that the process had resident in it; 0 if unknown
 	StateBytes       int64         `json:"state_bytes"`         // measured of the generator
 	StateContext     int           `json:"state_context"`       // its capacity
 }
@@ -79,7 +80,23 @@ func neutral(cfg trainer.Config) trainer.Config {
 	return cfg
 }
 
-func hashOf(cfg trainer.Config) (string, error) { return config.Hash(neutral(cfg)) }
+// identity is the hash of all that decides what a cell measures: what its
+// configuration changes of the defaults, so that keys of later versions do not make it
+// another, and the recall problems.
+func identity(cfg trainer.Config, r Recall) (string, error) {
+	changes, err := config.Diff(trainer.Default(), neutral(cfg))
+	if err != nil {
+		return "", err
+	}
+	var set []string
+	for _, d := range changes {
+		set = append(set, d.Key+"="+d.B)
+	}
+	return config.Hash(struct {
+		Set    []string `yaml:"set"`
+		Recall Recall   `yaml:"recall"`
+	}{set, r})
+}
 
 // readJSON reads a file into value, and reports whether there is one.
 func readJSON(name string, value any) (bool, error) {
@@ -104,9 +121,12 @@ func writeJSON(name string, value any) error {
 	return writeFile(name, append(text, '\n'))
 }
 
+// temporaryPrefix begins the names of files in the making.
+const temporaryPrefix = ".new-"
+
 // writeFile replaces a file as a whole.
 func writeFile(name string, text []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	temporary, err := os.CreateTemp(filepath.Dir(name), temporaryPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -127,11 +147,7 @@ func (g *Grid) result(out string, c *Cell) (*Result, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	hash, err := hashOf(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	if r.ConfigHash != hash {
+	if r.ConfigHash != c.Hash {
 		return nil, fmt.Errorf("%w: cell %s: %s is of another configuration; choose another folder with --out", ErrOtherGrid, c.Name, name)
 	}
 	return &r, nil

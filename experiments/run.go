@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,13 +90,19 @@ func openOut(g *Grid, out string) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return cli.Config(fmt.Errorf("%w: %s holds %s and others, but no %s; choose another folder with --out", ErrOtherGrid, out, entries[0].Name(), gridFile))
+	entries, err := os.ReadDir(out)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return cli.Config(err)
 	}
-	if err := os.MkdirAll(filepath.Join(out, cellsDir), 0o755); err != nil {
-		return err
+	for _, e := range entries {
+		if e.Name() != gridFile && !strings.HasPrefix(e.Name(), temporaryPrefix) { // what another process makes at this moment
+			return cli.Config(fmt.Errorf("%w: %s holds %s, but no %s; choose another folder with --out", ErrOtherGrid, out, e.Name(), gridFile))
+		}
 	}
-	return writeFile(name, text)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return cli.Config(err)
+	}
+	return writeFile(name, text) // first of all: the folder is this grid's from now on, whatever happens
 }
 
 // shorten cuts a value that would fill the screen.
@@ -348,53 +354,4 @@ func (r *runner) measured(ctx context.Context) (*Results, error) {
 		set.Costs[c.Arm] = &k
 	}
 	return set, nil
-}
-
-// DryRun prints what a grid is and about how long it takes. It trains a few steps
-// of each variant on random tokens, and writes nothing.
-func DryRun(g *Grid, opt Options) error {
-	if err := g.place(&opt); err != nil {
-		return err
-	}
-	total := 0.0
-	reference := g.Reference()
-	w := opt.Stdout
-	fmt.Fprintf(w, "%s: %d cells, %d side by side with %d threads each\n\n", g.Spec.Title, len(g.Cells), opt.Jobs, opt.Threads)
-	fmt.Fprintf(w, "%-22s %9s %9s %8s %12s %8s %6s %9s %10s\n", "variant", "attention", "params", "active", "FLOPs/token", "ffn", "match", "memory", "time/cell")
-	for _, a := range g.Arms {
-		cfg := a.Config
-		cfg.Trainer.Device, cfg.Trainer.Threads = g.Cells[0].Config.Trainer.Device, opt.Threads
-		step, err := rehearse(cfg)
-		if err != nil {
-			return fmt.Errorf("variant %s: %w", a.Name, err)
-		}
-		seconds := step.seconds * float64(cfg.Trainer.Steps) / trainingShare
-		total += seconds * float64(len(g.Spec.Seeds))
-		match := fmt.Sprintf("%+.2f%%", 100*a.Match)
-		if a == reference {
-			match = "-"
-		}
-		fmt.Fprintf(w, "%-22s %9s %9s %8s %12s %8d %6s %9s %10s\n", a.Name, fmt.Sprintf("%d/%d", a.Cost.AttentionLayers, a.Cost.Layers),
-			human.Count(float64(a.Cost.Parameters)), human.Count(float64(a.Cost.Active)), human.Count(a.Cost.FLOPs.Forward()),
-			cfg.Model.IntermediateSize, match, human.Bytes(step.memory), human.Duration(time.Duration(seconds*float64(time.Second))))
-	}
-	printCells(w, g)
-	wall := time.Duration(total / float64(opt.Jobs) * float64(time.Second))
-	fmt.Fprintf(w, "\nabout %s in all\n", human.Duration(wall))
-	return nil
-}
-
-// trainingShare is the part of a cell's time that its steps take; validation,
-// checkpoints and measurements take the rest.
-const trainingShare = 0.85
-
-func printCells(w io.Writer, g *Grid) {
-	fmt.Fprintf(w, "\ncells, %d steps of %d tokens each:\n", g.Cells[0].Config.Trainer.Steps, tokensPerStep(g.Cells[0].Config))
-	for _, c := range g.Cells {
-		fmt.Fprintf(w, "  %s\n", c.Name)
-	}
-}
-
-func tokensPerStep(cfg trainer.Config) int {
-	return cfg.Trainer.BatchSize * cfg.Trainer.Accumulation * cfg.Data.SequenceLength
 }

@@ -16,7 +16,7 @@ import (
 func (s *Results) writeTables(out string) error {
 	columns := s.columns()
 	name := filepath.Join(out, resultsFile)
-	temporary, err := os.CreateTemp(out, ".new-*")
+	temporary, err := os.CreateTemp(out, temporaryPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -108,12 +108,16 @@ func (s *Results) costColumns(cells []*Cell, whole func(string, func(int) int64)
 		}
 		return math.NaN()
 	})
-	whole("memory_bytes", func(i int) int64 {
-		if k := s.Costs[cells[i].Arm]; k != nil {
-			return k.Memory
-		}
-		return 0
-	})
+	memory := func(name string, of func(*Costs) int64) {
+		number(name, func(i int) float64 {
+			if k := s.Costs[cells[i].Arm]; k != nil && of(k) > 0 {
+				return float64(of(k))
+			}
+			return math.NaN()
+		})
+	}
+	memory("planned_memory_bytes", func(k *Costs) int64 { return k.PlannedMemory })
+	memory("peak_memory_bytes", func(k *Costs) int64 { return k.PeakMemory })
 	for j, n := range s.Grid.Spec.Contexts {
 		whole(fmt.Sprintf("kv_bytes_%d", n), func(i int) int64 { return cells[i].Arm.Cost.Cache[j].KeysValues })
 	}
@@ -123,7 +127,7 @@ func (s *Results) costColumns(cells []*Cell, whole func(string, func(int) int64)
 
 // writeCSV writes the columns; numbers that are none are empty.
 func writeCSV(name string, columns []table.Column) error {
-	temporary, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	temporary, err := os.CreateTemp(filepath.Dir(name), temporaryPrefix+"*")
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func command() *cobra.Command {
 		Short: "Compare variants of a model over seeds, and write a report",
 		Long: "Run the cells of a grid (" + strings.Join(configs.Grids(), ", ") + ", or a YAML file) and write a report.\n" +
 			"The same command again goes on with a grid that was interrupted.",
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			file, err := configs.Load(name)
 			if err != nil {

@@ -38,16 +38,6 @@ func cpuModel() string {
 	return runtime.GOARCH
 }
 
-// peakResident is the most memory the process has had, in bytes; 0 if unknown.
-func peakResident() int64 {
-	text, _ := procField("/proc/self/status", "VmHWM")
-	kib, err := strconv.ParseInt(strings.TrimSuffix(text, " kB"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return kib << 10
-}
-
 // loadAverage is that of the last minute, 0 if unknown.
 func loadAverage() float64 {
 	text, err := os.ReadFile("/proc/loadavg")

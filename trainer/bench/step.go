@@ -9,6 +9,7 @@ import (
 
 	"jambalaya/configs"
 	"jambalaya/internal/cli"
+	"jambalaya/internal/resident"
 	"jambalaya/trainer"
 )
 
@@ -81,7 +82,7 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	r.StepGFLOP, r.TFLOPS = flops/1e9, flops/best/1e12
 	r.Planned = rehearsal.Planned()
 	r.Peak = r.Planned
-	if resident := peakResident(); resident > 0 && device.Name() == "cpu" {
+	if resident := resident.Peak(); resident > 0 && device.Name() == "cpu" {
 		r.Peak = resident
 	}
 	return r, r.profile(ctx, rehearsal, opt)
