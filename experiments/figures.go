@@ -73,7 +73,11 @@ func (s *Results) dots(m metric, name string, colour int, shift float64) chart.S
 		half = 0
 	}
 	for i, y := range c.Mean {
-		series.Points = append(series.Points, chart.Point{X: float64(i) + shift, Y: y, Low: y - half, High: y + half,
+		low, high := y-half, y+half
+		if m.percent {
+			low, high = max(0, low), min(1, high)
+		}
+		series.Points = append(series.Points, chart.Point{X: float64(i) + shift, Y: y, Low: low, High: high,
 			Note: fmt.Sprintf("%s ± %s", m.format(y), m.format(half))})
 	}
 	return series
@@ -94,7 +98,7 @@ func (s *Results) recallByVariant() figure {
 	c := chart.Chart{Title: "Recall by variant", X: chart.Axis{Label: variantAxis, Categories: s.categories()},
 		Y: chart.Axis{Label: "answers right", Zero: true, Format: percent}}
 	for i, task := range recall.Tasks() {
-		c.Series = append(c.Series, s.dots(recallMetric("", "", task, s.trained), string(task), i, 0.06*float64(i-1)))
+		c.Series = append(c.Series, s.dots(recallMetric("", "", task, s.trained), string(task), i, 0.09*float64(i-1)))
 	}
 	c.Guides = []chart.Guide{{Y: recall.MQAR.Chance(), Label: "chance"}}
 	return figure{"variants-recall", c.SVG(), fmt.Sprintf("Mean accuracy at the trained lengths (up to %d tokens); 95%% intervals as in the loss. Chance is that of mqar and copying; of induction it is %s.",
@@ -143,7 +147,7 @@ func (s *Results) cacheByContext() figure {
 	for n := 1024; n <= slices.Max(s.Grid.Spec.Contexts); n *= 4 {
 		contexts = append(contexts, float64(n))
 	}
-	c := chart.Chart{Title: "Cache of one sequence", Y: chart.Axis{Label: "bytes, fp32", Log: true, Format: bytesLabel},
+	c := chart.Chart{Title: "Cache of one sequence", Y: chart.Axis{Label: "fp32", Log: true, Binary: true, Format: bytesLabel},
 		X: chart.Axis{Label: "context, tokens", Log: true, Ticks: contexts, Format: func(x float64) string { return fmt.Sprintf("%gK", x/1024) }}}
 	for i, a := range s.Grid.Arms {
 		series := chart.Series{Name: a.Name, Colour: i, Line: true, Marks: true}

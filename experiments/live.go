@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ const liveEvery = 500 * time.Millisecond
 
 func newLiveView(r *runner) *liveView {
 	v := &liveView{runner: r, steps: int64(r.grid.Cells[0].Config.Trainer.Steps), stop: make(chan struct{})}
-	start, _, _ := v.look()
+	start, _, _, _ := v.look()
 	v.bar = term.NewProgress(r.opt.Stdout, term.Options{Label: "grid", Start: start, Total: v.steps * int64(len(r.grid.Cells))})
 	v.done.Go(func() {
 		tick := time.NewTicker(liveEvery)
@@ -55,9 +56,10 @@ func (v *liveView) close() {
 
 func (v *liveView) logf(format string, args ...any) { v.bar.Logf(format, args...) }
 
-// update shows the steps of all cells, and what the running ones are at.
+// update shows the steps of all cells, and what the running ones are at; their
+// losses come last, where a narrow terminal has no room.
 func (v *liveView) update() {
-	steps, rate, running := v.look()
+	steps, rate, running, losses := v.look()
 	v.runner.mu.Lock()
 	done, failed := len(v.runner.results), len(v.runner.failed)
 	v.runner.mu.Unlock()
@@ -65,11 +67,15 @@ func (v *liveView) update() {
 	if failed > 0 {
 		fields = append(fields, fmt.Sprintf("%d failed", failed))
 	}
-	v.bar.Set(steps, append(fields, running...)...)
+	fields = append(fields, running...)
+	if len(losses) > 0 {
+		fields = append(fields, "loss "+strings.Join(losses, " "))
+	}
+	v.bar.Set(steps, fields...)
 }
 
 // look adds up the steps of all cells.
-func (v *liveView) look() (steps int64, rate float64, running []string) {
+func (v *liveView) look() (steps int64, rate float64, running, losses []string) {
 	r := v.runner
 	for _, c := range r.grid.Cells {
 		r.mu.Lock()
@@ -86,14 +92,13 @@ func (v *liveView) look() (steps int64, rate float64, running []string) {
 		steps += l.Step
 		if active {
 			rate += float64(l.TokensPerS)
-			text := fmt.Sprintf("%s %d%%", c.Name, 100*l.Step/v.steps)
+			running = append(running, fmt.Sprintf("%s %d%%", c.Name, 100*l.Step/v.steps))
 			if l.Train != nil {
-				text += fmt.Sprintf(" loss %.2f", l.CELoss)
+				losses = append(losses, fmt.Sprintf("%.2f", l.CELoss))
 			}
-			running = append(running, text)
 		}
 	}
-	return steps, rate, running
+	return steps, rate, running, losses
 }
 
 // lastLine returns the last complete line of a metrics file.

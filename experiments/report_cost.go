@@ -83,11 +83,13 @@ func (s *Results) costFigures() []figure {
 	training := func(a *Arm) float64 { return 1e6 / float64(s.Costs[a].TrainTokensPerS) }
 	all = append(all, s.pareto("pareto-loss", "Loss against the cost of training", bitsMetric, chart.Axis{Label: "microseconds of training a token"}, training,
 		"Lower and further left is better; the dashed line joins the variants that no other beats in both."))
+	middle := len(s.Grid.Spec.Contexts) / 2
+	context := chart.Axis{Label: fmt.Sprintf("cache at %s tokens", contextName(s.Grid.Spec.Contexts[middle])), Log: true, Binary: true, Format: bytesLabel}
+	cache := func(a *Arm) float64 { return float64(a.Cost.Cache[middle].Total()) }
+	all = append(all, s.pareto("pareto-cache", "Loss against the cost of a context", bitsMetric, context, cache,
+		"Lower and further left is better; the dashed line joins the variants that no other beats in both."))
 	if s.Grid.Spec.Recall.Share > 0 {
-		middle := len(s.Grid.Spec.Contexts) / 2
-		all = append(all, s.pareto("pareto-recall", "Recall against the cost of a context", s.meanRecall(),
-			chart.Axis{Label: fmt.Sprintf("cache at %s tokens", contextName(s.Grid.Spec.Contexts[middle])), Log: true, Format: bytesLabel},
-			func(a *Arm) float64 { return float64(a.Cost.Cache[middle].Total()) },
+		all = append(all, s.pareto("pareto-recall", "Recall against the cost of a context", s.meanRecall(), context, cache,
 			"Higher and further left is better; the dashed line joins the variants that no other beats in both."))
 	}
 	return all

@@ -20,6 +20,7 @@ type Chart struct {
 type Axis struct {
 	Label      string
 	Log        bool
+	Binary     bool                 // with Log: ticks at powers of two
 	Categories []string             // names of the values 0, 1, 2, ...; nil for numbers
 	Ticks      []float64            // nil for a choice of round numbers
 	Format     func(float64) string // of ticks and tooltips; nil for short numbers
@@ -59,11 +60,12 @@ func colour(i int) string { return palette[i%len(palette)] }
 
 const (
 	width, height = 640.0, 380.0
-	left, right   = 70.0, 22.0
+	left, right   = 82.0, 22.0
 	bottom        = 58.0
 	titleHeight   = 34.0
 	legendRow     = 19.0
 	charWidth     = 6.6 // of 12 px text, on average
+	boldWidth     = 7.8
 )
 
 // canvas is an SVG in the making.
@@ -85,7 +87,7 @@ func (c Chart) SVG() string {
 	fmt.Fprintf(&d.out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" role="img" aria-label="%s" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif" font-size="12">`,
 		width, height, html.EscapeString(c.Title))
 	d.printf(`<rect width="%g" height="%g" fill="#ffffff"/>`, width, height)
-	d.text(left-50, 22, "start", "#1c2430", `font-size="14.5" font-weight="600"`, c.Title)
+	d.text(left-62, 22, "start", "#1c2430", `font-size="14.5" font-weight="600"`, c.Title)
 	d.drawLegend()
 	d.drawAxes()
 	if !d.x.empty {
@@ -96,6 +98,7 @@ func (c Chart) SVG() string {
 		for _, s := range c.Series {
 			d.drawSeries(s)
 		}
+		d.labelGuides()
 		d.drawLabels()
 	} else {
 		d.text((left+width-right)/2, (d.top+height-bottom)/2, "middle", "#8a94a3", "", "nothing was measured")
@@ -143,7 +146,7 @@ func (d *canvas) layoutLegend() {
 		need := legendWidth(s.Name)
 		if room < need {
 			d.legend = append(d.legend, nil)
-			room = width - left - right + 50
+			room = width - left - right + 62
 		}
 		row := len(d.legend) - 1
 		d.legend[row] = append(d.legend[row], i)
@@ -155,7 +158,7 @@ func legendWidth(name string) float64 { return 40 + charWidth*float64(len([]rune
 
 func (d *canvas) drawLegend() {
 	for r, row := range d.legend {
-		x, y := left-50, titleHeight+legendRow*(float64(r)+0.5)
+		x, y := left-62, titleHeight+legendRow*(float64(r)+0.5)
 		for _, i := range row {
 			s := d.chart.Series[i]
 			if s.Line {
@@ -193,7 +196,7 @@ func (d *canvas) drawAxes() {
 	d.printf(`<line x1="%g" y1="%g" x2="%g" y2="%g" stroke="#9aa5b3"/>`, left, height-bottom, width-right, height-bottom)
 	d.text((left+width-right)/2, height-10, "middle", "#3c4654", "", d.chart.X.Label)
 	middle := (d.top + height - bottom) / 2
-	d.text(17, middle, "middle", "#3c4654", fmt.Sprintf(`transform="rotate(-90 17 %.1f)"`, middle), d.chart.Y.Label)
+	d.text(14, middle, "middle", "#3c4654", fmt.Sprintf(`transform="rotate(-90 14 %.1f)"`, middle), d.chart.Y.Label)
 }
 
 func (d *canvas) drawGuides() {
@@ -203,7 +206,14 @@ func (d *canvas) drawGuides() {
 		}
 		at := d.y.at(g.Y)
 		d.printf(`<line x1="%g" y1="%.1f" x2="%g" y2="%.1f" stroke="#8a94a3" stroke-dasharray="2 4"/>`, left, at, width-right, at)
-		d.text(width-right-2, at-5, "end", "#7c8795", `font-size="11"`, g.Label)
+	}
+}
+
+func (d *canvas) labelGuides() {
+	for _, g := range d.chart.Guides {
+		if d.chart.Y.holds(g.Y) {
+			d.text(width-right-2, d.y.at(g.Y)-5, "end", "#7c8795", `font-size="11" `+halo, g.Label)
+		}
 	}
 }
 
@@ -266,12 +276,15 @@ func (d *canvas) drawLabels() {
 				continue
 			}
 			x, anchor := d.x.at(p.X)+9, "start"
-			if x+charWidth*float64(len(p.Label)) > width-4 {
+			if x+boldWidth*float64(len([]rune(p.Label))) > width-4 {
 				x, anchor = x-18, "end"
 			}
 			d.text(x, d.y.at(p.Y)-7, anchor, colour(s.Colour), `font-weight="600"`, p.Label)
 		}
 	}
 }
+
+// halo keeps a text readable where lines pass behind it.
+const halo = `stroke="#ffffff" stroke-width="3" stroke-linejoin="round" paint-order="stroke"`
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -56,6 +56,8 @@ func (s *scale) chooseTicks() {
 	switch {
 	case s.axis.Ticks != nil:
 		s.ticks = s.axis.Ticks
+	case s.axis.Log && s.axis.Binary:
+		s.ticks = binaryTicks(s.low, s.high)
 	case s.axis.Log:
 		s.ticks = logTicks(s.low, s.high)
 	default:
@@ -76,9 +78,25 @@ func linearTicks(low, high float64) (ticks []float64, digits int) {
 	}
 	digits = max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
 	for i := math.Ceil(low/step - 1e-9); i*step <= high+1e-9*step; i++ {
-		ticks = append(ticks, i*step)
+		ticks = append(ticks, i*step+0) // and not -0
 	}
 	return ticks, digits
+}
+
+// binaryTicks are at most six powers of two between two logarithms.
+func binaryTicks(low, high float64) []float64 {
+	const most = 6
+	low, high = low/math.Log10(2), high/math.Log10(2)
+	for _, step := range []float64{1, 2, 3, 5, 10, 20} {
+		var ticks []float64
+		for e := math.Ceil(low/step) * step; e <= high; e += step {
+			ticks = append(ticks, math.Exp2(e))
+		}
+		if len(ticks) <= most {
+			return ticks
+		}
+	}
+	return nil
 }
 
 // logTicks are the values 1, 2 and 5 times a power of ten between two logarithms,
