@@ -45,18 +45,10 @@ func NewGrid(spec Spec) (*Grid, error) {
 		return nil, err
 	}
 	g := &Grid{Spec: spec}
+	if err := g.resolveAll(file); err != nil {
+		return nil, err
+	}
 	var faults []error
-	for _, v := range spec.Variants {
-		cfg, err := resolve(file, spec.Set, v.Set)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("variant %s: %w", v.Name, err))
-			continue
-		}
-		g.Arms = append(g.Arms, &Arm{Name: v.Name, Config: cfg})
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
 	reference := g.Reference()
 	for _, a := range g.Arms {
 		faults = append(faults, a.comparable(reference), a.match(spec.Match, reference))
@@ -79,6 +71,25 @@ func NewGrid(spec Spec) (*Grid, error) {
 		}
 	}
 	return g, nil
+}
+
+// resolveAll resolves the variants. A fault that all of them have is one of the grid,
+// and said once.
+func (g *Grid) resolveAll(file config.File) error {
+	var faults []error
+	said := map[string]int{}
+	for _, v := range g.Spec.Variants {
+		cfg, err := resolve(file, g.Spec.Set, v.Set)
+		if err == nil {
+			g.Arms = append(g.Arms, &Arm{Name: v.Name, Config: cfg})
+			continue
+		}
+		if said[err.Error()]++; said[err.Error()] == len(g.Spec.Variants) {
+			return fmt.Errorf("every variant: %w", err)
+		}
+		faults = append(faults, fmt.Errorf("variant %s: %w", v.Name, err))
+	}
+	return errors.Join(faults...)
 }
 
 // resolve is the configuration of a variant.

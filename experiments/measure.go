@@ -21,8 +21,7 @@ import (
 // measure reads what a finished run left, and tests its model.
 func (g *Grid) measure(ctx context.Context, m *material, c *Cell, dir string) (*Result, error) {
 	r := &Result{Cell: c.Name, Variant: c.Arm.Name, Seed: c.Seed, ConfigHash: c.Hash}
-	var err error
-	if r.DataHash, err = dataHash(ctx, dir); err != nil {
+	if err := r.lastState(ctx, dir); err != nil {
 		return nil, err
 	}
 	if want := m.orders[c.Seed]; r.DataHash != want {
@@ -53,18 +52,19 @@ const (
 	checkpointDir = "checkpoints"
 )
 
-// dataHash is the order of samples that the newest checkpoint was trained in.
-func dataHash(ctx context.Context, dir string) (string, error) {
+// lastState reads what the newest checkpoint says of how it came about.
+func (r *Result) lastState(ctx context.Context, dir string) error {
 	fsys, err := vfs.Dir(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer fsys.Close()
 	found, _, err := checkpoint.Find(ctx, fsys, checkpointDir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return found.State.DataHash, nil
+	r.DataHash, r.ComputedOn = found.State.DataHash, found.State.CPUPath
+	return nil
 }
 
 // readMetrics sums up the metrics of a run.
@@ -123,7 +123,8 @@ func (r *Result) activations(ctx context.Context, t *trainer.Trained, cfg traine
 	}
 	defer s.Close()
 	for b := range held.Batches(rows) {
-		if err := s.Choices(b.Inputs, b.Docs, make([]int32, len(b.Inputs))); err != nil {
+		unasked := slices.Repeat([]int32{-1}, len(b.Inputs))
+		if err := s.Choices(b.Inputs, b.Docs, unasked); err != nil {
 			return err
 		}
 		break
@@ -171,9 +172,15 @@ func (r *Result) recall(ctx context.Context, t *trainer.Trained, problems *recal
 // ask returns how many answers of a batch are right, and of how many.
 func ask(s *trainer.Scorer, batch []recall.Problem, length int) (right, answers int, err error) {
 	inputs, choices := make([]int32, len(batch)*length), make([]int32, len(batch)*length)
+	for i := range choices {
+		choices[i] = -1
+	}
 	for row, p := range batch {
 		for i, id := range p.Tokens {
 			inputs[row*length+i] = int32(id)
+			if p.Answer[i] != 0 {
+				choices[row*length+i-1] = 0
+			}
 		}
 	}
 	if err := s.Choices(inputs, make([]int32, len(inputs)), choices); err != nil {
@@ -238,23 +245,23 @@ func rehearse(cfg trainer.Config) (rehearsal, error) {
 	return result, nil
 }
 
-// costs measures what a variant costs, on the run of one of its cells.
-func (g *Grid) costs(ctx context.Context, c *Cell, dir string) (*Costs, error) {
-	k := &Costs{Variant: c.Arm.Name, Run: c.Name, ConfigHash: c.Hash, Threads: c.Config.Trainer.Threads, DecodeContext: decodeContext}
+// costs measures what a variant costs, with weights as they are drawn: what a token
+// costs does not depend on them, and checkpoints may be gone.
+func (g *Grid) costs(ctx context.Context, c *Cell) (*Costs, error) {
+	k := &Costs{Variant: c.Arm.Name, ConfigHash: c.Hash, Threads: c.Config.Trainer.Threads, DecodeContext: decodeContext}
 	rehearsal, err := rehearse(c.Config)
 	if err != nil {
 		return nil, err
 	}
-	t := c.Config.Trainer
 	k.Device, k.PlannedMemory, k.PeakMemory = rehearsal.device, rehearsal.planned, rehearsal.peak
 	k.TrainTokensPerS = report.Number(float64(tokensPerStep(c.Config)) / rehearsal.seconds)
-	trained, err := trainer.OpenTrained(ctx, dir, t.Device, t.Threads)
+	fresh, err := trainer.NewUntrained(c.Config)
 	if err != nil {
 		return nil, err
 	}
-	defer trained.Close()
+	defer fresh.Close()
 	k.StateContext = max(g.Spec.Contexts[0], decodeContext+decodeTokens*decodeTimings+1)
-	gen, err := trained.NewGenerator(k.StateContext)
+	gen, err := fresh.NewGenerator(k.StateContext)
 	if err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func (s *Results) stabilityTable() *grid {
 }
 
 func (s *Results) runTable() *grid {
-	t := &grid{Head: []string{"run", "seed", "bits a byte", "nats a token", "steps", "configuration", "order of samples"}, Left: 1}
+	t := &grid{Head: []string{"run", "seed", "bits a byte", "nats a token", "steps", "configuration", "order of samples", "computed on"}, Left: 1}
 	for _, c := range s.Grid.Cells {
 		r := s.Cells[c]
 		if r == nil {
@@ -200,11 +200,11 @@ func (s *Results) runTable() *grid {
 			if err := s.Failed[c]; err != nil {
 				problem = "failed: " + err.Error()
 			}
-			t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), problem, "", "", "", "")
+			t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), problem, "", "", "", "", "")
 			continue
 		}
 		t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), bitsMetric.format(float64(r.BitsPerByte)), lossMetric.format(float64(r.ValLoss)),
-			fmt.Sprint(r.Steps), r.ConfigHash[:12], r.DataHash[:12])
+			fmt.Sprint(r.Steps), r.ConfigHash[:12], r.DataHash[:12], r.ComputedOn)
 	}
 	return t
 }
@@ -229,8 +229,22 @@ func (s *Results) caveats() []string {
 			all = append(all, fmt.Sprintf("%s cannot be exported to the hub's format: %v.", a.Name, a.Hub))
 		}
 	}
+	if paths := s.computedOn(); len(paths) > 1 {
+		all = append(all, fmt.Sprintf("Runs were computed on %s, which round differently.", join(paths)))
+	}
 	if n := len(g.Cells) - len(s.Cells); n > 0 {
 		all = append(all, fmt.Sprintf("%d of %d runs are missing; comparisons are over the %d seeds that all variants have.", n, len(g.Cells), len(s.seeds())))
+	}
+	return all
+}
+
+// computedOn lists the devices and precisions of the runs, in the order of cells.
+func (s *Results) computedOn() []string {
+	var all []string
+	for _, c := range s.Grid.Cells {
+		if r := s.Cells[c]; r != nil && r.ComputedOn != "" && !slices.Contains(all, r.ComputedOn) {
+			all = append(all, r.ComputedOn)
+		}
 	}
 	return all
 }

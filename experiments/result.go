@@ -28,7 +28,8 @@ type Result struct {
 	Variant    string `json:"variant"`
 	Seed       uint64 `json:"seed"`
 	ConfigHash string `json:"config_hash"`
-	DataHash   string `json:"data_hash"` // of the order of samples, from the last checkpoint
+	DataHash   string `json:"data_hash"`   // of the order of samples, from the last checkpoint
+	ComputedOn string `json:"computed_on"` // device, instruction set or libraries, and precision, from the same
 
 	Steps       int64         `json:"steps"`
 	Tokens      int64         `json:"tokens"`
@@ -59,7 +60,6 @@ type RecallScore struct {
 type Costs struct {
 	Variant          string        `json:"variant"`
 	ConfigHash       string        `json:"config_hash"`
-	Run              string        `json:"run"` // the cell that was measured
 	Device           string        `json:"device"`
 	Threads          int           `json:"threads"`
 	TrainTokensPerS  report.Number `json:"train_tokens_per_s"`

@@ -342,7 +342,7 @@ func (r *runner) measured(ctx context.Context) (*Results, error) {
 			return nil, err
 		}
 		if !found || k.ConfigHash != r.results[c].ConfigHash {
-			measured, err := r.grid.costs(ctx, c, r.dir(c))
+			measured, err := r.grid.costs(ctx, c)
 			if err != nil {
 				return nil, err
 			}

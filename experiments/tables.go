@@ -67,6 +67,7 @@ func (s *Results) columns() []table.Column {
 	whole("seed", func(i int) int64 { return int64(rows[i].Seed) })
 	text("config_hash", func(i int) string { return rows[i].ConfigHash })
 	text("data_hash", func(i int) string { return rows[i].DataHash })
+	text("computed_on", func(i int) string { return rows[i].ComputedOn })
 	whole("attention_layers", func(i int) int64 { return int64(cells[i].Arm.Cost.AttentionLayers) })
 	whole("layers", func(i int) int64 { return int64(cells[i].Arm.Cost.Layers) })
 	whole("intermediate_size", func(i int) int64 { return int64(cells[i].Config.Model.IntermediateSize) })

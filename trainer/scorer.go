@@ -32,7 +32,8 @@ func (t *Trained) NewScorer(rows, length int) (*Scorer, error) {
 }
 
 // Choices writes the most likely next token after each position of the inputs, which
-// are [rows, length] with the document of each position in docs.
+// are [rows, length] with the document of each position in docs; where choices is
+// negative, nothing is asked.
 func (s *Scorer) Choices(inputs, docs, choices []int32) error {
 	g, be := s.graph, s.trained.device
 	if n := g.Batch * g.Length; len(inputs) != n || len(docs) != n || len(choices) != n {
@@ -50,6 +51,9 @@ func (s *Scorer) Choices(inputs, docs, choices []int32) error {
 	}
 	v := s.trained.Config.Model.VocabSize
 	for i := range choices {
+		if choices[i] < 0 {
+			continue
+		}
 		choices[i] = argmax(s.logits[i*v : (i+1)*v])
 	}
 	return nil

@@ -45,6 +45,24 @@ func OpenTrained(ctx context.Context, dir, device string, threads int) (*Trained
 	return t, nil
 }
 
+// NewUntrained makes a model with fresh weights: to measure what a trained one would
+// cost. It has no tokenizer, and so does not Generate.
+func NewUntrained(cfg Config) (*Trained, error) {
+	device, err := OpenDevice(cfg.Trainer.Device, cfg.Trainer.Threads)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trained{Config: cfg, device: device}
+	if t.weights, err = model.NewWeights(device, cfg.Model, false); err == nil {
+		err = t.weights.Init(cfg.Trainer.Seed)
+	}
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
 // Generate continues a prompt and passes each piece of text on as it comes.
 func (t *Trained) Generate(ctx context.Context, req Generation, emit func([]byte) error) error {
 	capacity := 1 + len(t.tok.Encode(nil, []byte(req.Prompt))) + req.MaxNewTokens
