@@ -170,7 +170,7 @@ func (s *Results) pareto(name, title string, m metric, x chart.Axis, cost func(*
 	comparison, ok := s.compare(m)
 	var front []chart.Point
 	for i, a := range s.Grid.Arms {
-		if !ok || s.Costs[a] == nil {
+		if !ok {
 			continue
 		}
 		p := chart.Point{X: cost(a), Y: comparison.Mean[i], Label: a.Name, Note: m.format(comparison.Mean[i])}

@@ -215,7 +215,7 @@ func (s *Results) caveats() []string {
 	all := []string{
 		fmt.Sprintf("One size, %s parameters in the reference, one budget and one learning rate for all variants: an order of variants here need not hold at another.", human.Count(float64(g.Reference().Cost.Parameters))),
 		fmt.Sprintf("The intervals take the noise for the same in all variants and are not widened for the number of comparisons, %d.", len(g.Arms)-1),
-		fmt.Sprintf("Training in the grid was timed beside up to %d other runs, and alone on random tokens; decoding is of one sequence.", max(0, s.Jobs-1)),
+		s.timing(),
 	}
 	all = append(all, s.uneven()...)
 	if g.Spec.Match.By != MatchNone {
@@ -247,4 +247,16 @@ func (s *Results) computedOn() []string {
 		}
 	}
 	return all
+}
+
+// timing says how the speeds were taken.
+func (s *Results) timing() string {
+	text := "Training in the grid is timed beside the other runs that went on"
+	if s.Jobs > 0 {
+		text = fmt.Sprintf("Training in the grid was timed beside up to %d other runs", s.Jobs-1)
+	}
+	if len(s.Costs) == 0 {
+		return text + "; nothing was timed alone, and decoding not at all."
+	}
+	return text + ", and alone on random tokens; decoding is of one sequence."
 }

@@ -62,26 +62,34 @@ func contextName(n int) string {
 func (s *Results) speedTable() *grid {
 	t := &grid{Head: []string{"variant", "training, tokens/s alone", "training, tokens/s in the grid", "decoding, tokens/s", "memory of a training step, planned", "peak of the process", "device"}, Left: 1}
 	for _, a := range s.Grid.Arms {
+		rate := "–"
+		if values := s.valuesOf(a, ratesMetric); len(values) > 0 {
+			rate = human.Count(mean(values))
+		}
 		k := s.Costs[a]
 		if k == nil {
-			t.add(a.Name, "–", "–", "–", "–", "–", "–")
+			t.add(a.Name, "–", rate, "–", "–", "–", "–")
 			continue
 		}
 		peak := "–"
 		if k.PeakMemory > 0 {
 			peak = human.Bytes(k.PeakMemory)
 		}
-		rates := s.valuesOf(a, metric{of: func(r *Result) float64 { return float64(r.TokensPerS) }})
-		t.add(a.Name, human.Count(float64(k.TrainTokensPerS)), human.Count(mean(rates)), human.Count(float64(k.DecodeTokensPerS)),
+		t.add(a.Name, human.Count(float64(k.TrainTokensPerS)), rate, human.Count(float64(k.DecodeTokensPerS)),
 			human.Bytes(k.PlannedMemory), peak, fmt.Sprintf("%s, %d %s", k.Device, k.Threads, plural(k.Threads, "thread", "threads")))
 	}
 	return t
 }
 
+var ratesMetric = metric{of: func(r *Result) float64 { return float64(r.TokensPerS) }}
+
 func (s *Results) costFigures() []figure {
 	all := []figure{s.cacheByContext()}
-	training := func(a *Arm) float64 { return 1e6 / float64(s.Costs[a].TrainTokensPerS) }
-	all = append(all, s.pareto("pareto-loss", "Loss against the cost of training", bitsMetric, chart.Axis{Label: "microseconds of training a token"}, training,
+	training, how := func(a *Arm) float64 { return 1e6 / float64(s.Costs[a].TrainTokensPerS) }, "alone"
+	if len(s.Costs) < len(s.Grid.Arms) {
+		training, how = func(a *Arm) float64 { return 1e6 / mean(s.valuesOf(a, ratesMetric)) }, "in the grid"
+	}
+	all = append(all, s.pareto("pareto-loss", "Loss against the cost of training", bitsMetric, chart.Axis{Label: "microseconds of training a token, " + how}, training,
 		"Lower and further left is better; the dashed line joins the variants that no other beats in both."))
 	middle := len(s.Grid.Spec.Contexts) / 2
 	context := chart.Axis{Label: fmt.Sprintf("cache at %s tokens", contextName(s.Grid.Spec.Contexts[middle])), Log: true, Binary: true, Format: bytesLabel}

@@ -57,10 +57,9 @@ func Run(ctx context.Context, g *Grid, opt Options) error {
 	if err != nil {
 		return err
 	}
-	if err := writeReport(set, opt.Out); err != nil {
+	if err := set.write(opt); err != nil {
 		return err
 	}
-	fmt.Fprintf(opt.Stdout, "%s\nreport: %s\n", set.Verdict(), filepath.Join(opt.Out, reportHTML))
 	if n := len(r.failed); n > 0 {
 		return fmt.Errorf("%w: %d of %d cells failed; the same command tries them again", ErrIncomplete, n, len(g.Cells))
 	}
@@ -322,36 +321,4 @@ func recallLine(res *Result) string {
 		line += fmt.Sprintf(", %s %.0f%%", task, 100*sums[task]/float64(counts[task]))
 	}
 	return line
-}
-
-// measured gathers all results, and measures each variant's costs where that has not
-// been done.
-func (r *runner) measured(ctx context.Context) (*Results, error) {
-	set := &Results{Grid: r.grid, Cells: r.results, Failed: r.failed, Costs: map[*Arm]*Costs{}, Orders: r.material.orders, Out: r.opt.Out, Jobs: r.opt.Jobs}
-	if err := os.MkdirAll(filepath.Join(r.opt.Out, costsDir), 0o755); err != nil {
-		return nil, err
-	}
-	for _, c := range r.grid.Cells {
-		if set.Costs[c.Arm] != nil || r.results[c] == nil {
-			continue
-		}
-		name := filepath.Join(r.opt.Out, costsDir, directoryName(c.Arm.Name)+".json")
-		var k Costs
-		found, err := readJSON(name, &k)
-		if err != nil {
-			return nil, err
-		}
-		if !found || k.ConfigHash != r.results[c].ConfigHash {
-			measured, err := r.grid.costs(ctx, c)
-			if err != nil {
-				return nil, err
-			}
-			if err := writeJSON(name, measured); err != nil {
-				return nil, err
-			}
-			k = *measured
-		}
-		set.Costs[c.Arm] = &k
-	}
-	return set, nil
 }

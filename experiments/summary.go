@@ -15,7 +15,6 @@ type Results struct {
 	Cells  map[*Cell]*Result
 	Failed map[*Cell]error
 	Costs  map[*Arm]*Costs
-	Orders map[uint64]string // by seed: hash of the order of samples
 	Out    string
 	Jobs   int
 }

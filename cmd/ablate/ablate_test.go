@@ -216,6 +216,56 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
+// TestReport writes the report again from a folder that has lost its checkpoints and
+// a cell, and one from a folder that has no grid.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	dir := workspace(t)
+	args := []string{"--config", "./tiny.yaml", "--out", "grid", "--device", "cpu", "--threads", "1", "--set", "trainer.steps=3"}
+	if code, output := ablate(t, dir, append(args, "--report")...); code != cli.CodeConfig || !strings.Contains(output, "no grid to report on") {
+		t.Errorf("exit code %d\n%s", code, output)
+	}
+	if code, output := ablate(t, dir, args...); code != cli.CodeOK {
+		t.Fatalf("exit code %d\n%s", code, output)
+	}
+	read := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "grid", "report.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	whole := read()
+	checkpoints, _ := filepath.Glob(filepath.Join(dir, "grid", "cells", "*", "checkpoints"))
+	for _, c := range checkpoints {
+		if err := os.RemoveAll(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, output := ablate(t, dir, append(args, "--report")...); code != cli.CodeOK || len(checkpoints) != 4 {
+		t.Fatalf("exit code %d, %d checkpoints\n%s", code, len(checkpoints), output)
+	}
+	same := func(text string) string { // but for who ran beside whom
+		before, _, _ := strings.Cut(text, "## What this does not show")
+		return before
+	}
+	if again := read(); same(again) != same(whole) {
+		t.Errorf("written again it is\n%s\nnot\n%s", again, whole)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "grid", "cells", "mamba-seed2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "grid", "costs")); err != nil {
+		t.Fatal(err)
+	}
+	if code, output := ablate(t, dir, append(args, "--report")...); code != cli.CodeOK {
+		t.Fatalf("exit code %d\n%s", code, output)
+	}
+	if again := read(); !strings.Contains(again, "1 of 4 runs are missing") || !strings.Contains(again, "nothing was timed alone") {
+		t.Errorf("without a cell and costs:\n%s", again)
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	dir := workspace(t)

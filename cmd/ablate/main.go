@@ -28,6 +28,7 @@ func command() *cobra.Command {
 		name   string
 		set    []string
 		dryRun bool
+		report bool
 		opt    experiments.Options
 	)
 	cmd := &cobra.Command{
@@ -56,8 +57,11 @@ func command() *cobra.Command {
 			if opt.Out == "" {
 				opt.Out = filepath.Join("runs", strings.TrimSuffix(filepath.Base(file.Name), filepath.Ext(file.Name)))
 			}
-			if dryRun {
+			switch {
+			case dryRun:
 				return experiments.DryRun(grid, opt)
+			case report:
+				return experiments.Report(grid, opt)
 			}
 			return experiments.Run(cmd.Context(), grid, opt)
 		},
@@ -70,5 +74,6 @@ func command() *cobra.Command {
 	fs.IntVar(&opt.Threads, "threads", 0, "CPU threads of a cell (default 1 where cells run side by side)")
 	fs.IntVar(&opt.Jobs, "jobs", 0, "cells side by side (default one a core, or 1 on a GPU)")
 	fs.BoolVar(&dryRun, "dry-run", false, "print cells, sizes and the time expected, and exit")
+	fs.BoolVar(&report, "report", false, "write the report of what is done so far, and exit")
 	return cmd
 }
