@@ -63,3 +63,27 @@ func TestParetoFront(t *testing.T) {
 		t.Error(front)
 	}
 }
+
+// TestJudgement calls what no table shows a tie, however small the noise.
+func TestJudgement(t *testing.T) {
+	t.Parallel()
+	g, err := load(t, tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Results{Grid: g}
+	recall := metric{percent: true}
+	for _, c := range []struct {
+		values [][]float64
+		want   string
+	}{
+		{[][]float64{{1, 1}, {0.9999, 0.9999}}, "tie"},
+		{[][]float64{{1, 1}, {0.99, 0.99}}, "worse"},
+		{[][]float64{{0.5, 0.5}, {0.7, 0.7}}, "better"},
+		{[][]float64{{0.5, 0.5}, {0.4, 0.7}}, "tie"},
+	} {
+		if got := s.judgement(recall, Compare(c.values, 0), 1); got != c.want {
+			t.Errorf("%v: %s, want %s", c.values, got, c.want)
+		}
+	}
+}

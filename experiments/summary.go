@@ -132,12 +132,21 @@ func (s *Results) compare(m metric) (Comparison, bool) {
 	return Compare(values, reference), true
 }
 
+// shown is the smallest difference that the tables show. At the ends of a scale, where
+// all runs have all answers right, noise is no measure of what a difference means.
+func (m metric) shown() float64 {
+	if m.percent {
+		return 0.0005
+	}
+	return 0.00005
+}
+
 // judgement is what a difference amounts to.
 func (s *Results) judgement(m metric, c Comparison, i int) string {
 	switch {
 	case s.Grid.Arms[i] == s.Grid.Reference():
 		return "reference"
-	case c.Tie(i):
+	case c.Tie(i), math.Abs(c.Diff[i]) < m.shown():
 		return "tie"
 	case (c.Diff[i] < 0) == m.lower:
 		return "better"
