@@ -41,6 +41,9 @@ type flags struct {
 	join    string
 	listen  string
 	metrics string
+
+	certs    string
+	insecure bool
 }
 
 func command() *cobra.Command {
@@ -79,6 +82,8 @@ func command() *cobra.Command {
 	fs.StringVar(&f.join, "join", "", "`host:port` of the first worker of a run on another machine, to be part of it")
 	fs.StringVar(&f.listen, "listen", "", "`host:port` that workers on other machines find this one at (default loopback)")
 	fs.StringVar(&f.metrics, "metrics", "", "`host:port` for Prometheus, or off (default a free port of 127.0.0.1, with --nproc)")
+	fs.StringVar(&f.certs, "certs", "", "`directory` of what train certs has made, for workers on several machines")
+	fs.BoolVar(&f.insecure, "insecure", false, "go without certificates on a network where nobody else is")
 	fs.BoolVar(&f.show, "show-config", false, "print the configuration, with the origin of each value, and exit")
 	return cmd
 }
@@ -96,6 +101,7 @@ func (f *flags) run(ctx context.Context, cfg trainer.Config) error {
 	options := launch.Options{
 		Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout,
 		Procs: f.nproc, Args: f.arguments(), Place: place, Listen: f.listen, Joining: f.join != "", Metrics: f.metrics,
+		Certs: f.certs, Insecure: f.insecure,
 	}
 	switch {
 	case f.nproc > 1 || f.listen != "":
@@ -120,6 +126,12 @@ func (f *flags) arguments() []string {
 	}
 	if f.join != "" {
 		args = append(args, "--join", f.join)
+	}
+	if f.certs != "" {
+		args = append(args, "--certs", f.certs)
+	}
+	if f.insecure {
+		args = append(args, "--insecure")
 	}
 	return args
 }

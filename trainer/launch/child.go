@@ -15,9 +15,10 @@ import (
 
 // child is a worker on this machine, through all its starts.
 type child struct {
-	index  int
-	deaths int // in a row
-	began  time.Time
+	index   int
+	deaths  int   // in a row
+	reached int64 // step of the run when the first of them came
+	began   time.Time
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"jambalaya/internal/cli"
@@ -92,6 +93,7 @@ type launcher struct {
 	view     *view
 	metrics  *metrics
 	children []*child
+	reached  atomic.Int64 // furthest step of the run
 	ended    chan *child
 	quit     chan struct{}
 }
@@ -99,7 +101,8 @@ type launcher struct {
 const (
 	// patience is for workers to end by themselves once one has ended for good.
 	patience = 10 * time.Second
-	// steady is how long a worker must have lived for its death to count as the first.
+	// steady is how long a worker must have lived for its death to count as the first,
+	// if the run has made no progress meanwhile.
 	steady = 10 * time.Second
 )
 
@@ -162,8 +165,8 @@ func (l *launcher) judge(ctx context.Context, c *child, over bool) (again bool, 
 	case ctx.Err() != nil || over:
 		return false, err
 	}
-	if time.Since(c.began) >= steady {
-		c.deaths = 0
+	if reached := l.reached.Load(); time.Since(c.began) >= steady || reached > c.reached {
+		c.deaths, c.reached = 0, reached
 	}
 	if c.deaths++; c.deaths > l.cfg.Parallel.Restarts {
 		return false, fmt.Errorf("worker %d has died %d times in a row; the last time it %s", l.rank(c), c.deaths, how)

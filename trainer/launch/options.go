@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"time"
 
+	"jambalaya/internal/cli"
+	"jambalaya/internal/pki"
 	"jambalaya/parallel/cluster"
+	"jambalaya/parallel/rpc"
 	"jambalaya/trainer"
 )
 
@@ -26,6 +31,9 @@ type Options struct {
 	Listen  string // host:port that others reach this process at; "" for what the master's address suggests
 	Joining bool   // another machine has the run: --join was given
 	Metrics string // host:port of the metrics, "off" for none
+	Certs   string // directory of certificates and gossip key; "" for none, which is for loopback
+	// Insecure allows to go without certificates on networks where nobody else is.
+	Insecure bool
 }
 
 // settings are the protocol's for a configuration.
@@ -77,7 +85,7 @@ func unique() string {
 // workerName names a worker's place: what is started there again has the same name.
 func workerName(o Options, at addresses, process string) string {
 	if o.Place.Rank >= 0 && !o.Joining {
-		return fmt.Sprintf("worker-%d", o.Place.Rank)
+		return strconv.Itoa(o.Place.Rank)
 	}
 	host, _, _ := net.SplitHostPort(at.node)
 	launcher := os.Getenv(launchedVariable)
@@ -85,4 +93,26 @@ func workerName(o Options, at addresses, process string) string {
 		launcher = process
 	}
 	return fmt.Sprintf("%s-%s-%d", host, launcher, o.Place.Local)
+}
+
+// credentials opens the certificate of a worker: the one of its name, else the one for
+// all workers. Without a directory there are none.
+func (o Options) credentials(name string) (*pki.Credentials, error) {
+	if o.Certs == "" {
+		return nil, nil
+	}
+	file := "worker-" + name
+	if _, err := os.Stat(filepath.Join(o.Certs, file+".pem")); err != nil {
+		file = "worker"
+	}
+	c, err := pki.Open(o.Certs, file)
+	if err != nil {
+		return nil, cli.Config(fmt.Errorf("--certs: worker %s: %w", name, err))
+	}
+	return c, nil
+}
+
+// network is how a process with these credentials talks to others.
+func (o Options) network(c *pki.Credentials) rpc.Options {
+	return rpc.Options{Credentials: c, Plaintext: o.Insecure}
 }

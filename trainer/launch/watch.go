@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"jambalaya/internal/vfs"
@@ -12,7 +13,12 @@ import (
 // watch asks the coordinator, whoever that is at the moment, how the run stands, and
 // shows it.
 func (l *launcher) watch(dir vfs.FS) {
-	node, err := rpc.Listen("127.0.0.1:0", rpc.Options{})
+	creds, err := l.opt.credentials(strconv.Itoa(max(l.opt.Place.Rank, 0) * l.opt.Procs))
+	if err != nil {
+		l.view.printf("warning: progress cannot be shown: %v", err)
+		return
+	}
+	node, err := rpc.Listen("127.0.0.1:0", l.opt.network(creds))
 	if err != nil {
 		l.view.printf("warning: progress cannot be shown: %v", err)
 		return
@@ -56,6 +62,7 @@ func (l *launcher) watchOne(node *rpc.Node, address string) {
 		if m.Status != nil {
 			l.metrics.set(*m.Status)
 			l.view.show(*m.Status)
+			l.reached.Store(max(l.reached.Load(), m.Status.Step))
 		}
 	}
 }

@@ -77,12 +77,20 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 		return agent.Ended{}, fmt.Errorf("worker %s: %w", name, err)
 	}
 	defer w.dir.Close()
-	node, err := rpc.Listen(at.node, rpc.Options{})
+	creds, err := w.opt.credentials(name)
+	if err != nil {
+		return agent.Ended{}, err
+	}
+	node, err := rpc.Listen(at.node, w.opt.network(creds))
 	if err != nil {
 		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
 	}
 	defer node.Close()
-	gossip, err := agent.StartGossip(agent.GossipOptions{Run: run, Worker: name, Process: process, Address: at.gossip, Seeds: at.seeds, Node: node.Addr()})
+	talk := agent.GossipOptions{Run: run, Worker: name, Process: process, Address: at.gossip, Seeds: at.seeds, Node: node.Addr(), Plaintext: w.opt.Insecure}
+	if creds != nil {
+		talk.Keys = creds.GossipKeys
+	}
+	gossip, err := agent.StartGossip(talk)
 	if err != nil {
 		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
 	}

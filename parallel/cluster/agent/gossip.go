@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +24,7 @@ import (
 type Gossip struct {
 	list *memberlist.Memberlist
 	bind GossipOptions
+	ring *memberlist.Keyring // nil without keys
 
 	mu     sync.Mutex
 	meta   meta
@@ -37,8 +41,12 @@ type GossipOptions struct {
 	Process string   // unique to this start
 	Address string   // to listen on and be reached at, host:port; port 0 takes any
 	Seeds   []string // of who is there already, host:port
-	Key     []byte   // 32 bytes to encrypt with; nil: none, loopback only
 	Node    string   // address of the process's node
+	// Keys returns those to decrypt with, of which the first encrypts; it is asked again
+	// now and then. Nil: no encryption, loopback only.
+	Keys func() ([][]byte, error)
+	// Plaintext allows gossip without keys on other networks.
+	Plaintext bool
 }
 
 // meta is what a process says of itself.
@@ -62,7 +70,7 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: port: %w", o.Address, err)
 	}
-	if ip := net.ParseIP(host); len(o.Key) == 0 && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if ip := net.ParseIP(host); o.Keys == nil && !o.Plaintext && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("gossip on %s: not a loopback address, and there is no key; make one with: train certs", o.Address)
 	}
 	g := &Gossip{bind: o, meta: meta{Worker: o.Worker, Process: o.Process, Node: o.Node}, seeds: map[string]bool{}, closed: make(chan struct{})}
@@ -72,7 +80,20 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 	c := memberlist.DefaultLANConfig()
 	c.Name = o.Worker + "-" + o.Process
 	c.BindAddr, c.BindPort, c.AdvertisePort = host, int(port), int(port)
-	c.Label, c.SecretKey = o.Run, o.Key
+	c.Label = o.Run
+	if o.Keys != nil {
+		keys, err := o.Keys()
+		if err == nil && len(keys) == 0 {
+			err = errors.New("there are none")
+		}
+		if err == nil {
+			g.ring, err = memberlist.NewKeyring(keys, keys[0])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("gossip keys: %w", err)
+		}
+		c.Keyring = g.ring
+	}
 	// Slower than the heartbeats, so that it is advice about what those cannot see.
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
@@ -114,6 +135,7 @@ func (g *Gossip) rejoin() {
 		for _, seed := range g.known() {
 			_, _ = g.list.Join([]string{seed}) // it is tried again
 		}
+		g.rotate()
 		if wait *= 2; g.list.NumMembers() > 1 || wait > 5*time.Second {
 			wait = 5 * time.Second
 		}
@@ -123,6 +145,27 @@ func (g *Gossip) rejoin() {
 			timer.Stop()
 			return
 		case <-timer.C:
+		}
+	}
+}
+
+// rotate follows the files of the keys: a new one is first learnt, then used, and an
+// old one forgotten, as they say.
+func (g *Gossip) rotate() {
+	if g.ring == nil {
+		return
+	}
+	keys, err := g.bind.Keys()
+	if err != nil || len(keys) == 0 {
+		return // what was read before goes on
+	}
+	for _, k := range keys {
+		_ = g.ring.AddKey(k) // its size was checked when it was read
+	}
+	_ = g.ring.UseKey(keys[0])
+	for _, old := range slices.Clone(g.ring.GetKeys()) {
+		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, old) }) {
+			_ = g.ring.RemoveKey(old)
 		}
 	}
 }

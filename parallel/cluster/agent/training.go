@@ -51,6 +51,11 @@ func (n *training) run(t cluster.Train) Result {
 	id := parallel.Identity{Run: RunHash(opt.Settings.Run), Generation: n.generation}
 	ctx, cancel := context.WithTimeout(n.joining, opt.Settings.BarrierTimeout)
 	defer cancel()
+	workers := make([]string, len(t.Plan.Members))
+	for rank, m := range t.Plan.Members {
+		workers[rank] = m.Worker
+	}
+	opt.Node.Expect(n.generation, workers)
 	transport, err := opt.Node.Join(ctx, id, t.Rank, addresses)
 	if err != nil {
 		return Result{Outcome: cluster.OutcomeAborted, Reason: err.Error()}
