@@ -26,6 +26,17 @@ type Place struct {
 // Distributed reports whether there are other processes.
 func (p Place) Distributed() bool { return p.World > 1 || p.Master != "" }
 
+// from names where the master's address was given.
+func (p Place) from(joining bool) string {
+	switch {
+	case joining:
+		return "--join"
+	case p.Source == "SLURM_PROCID":
+		return "SLURM_JOB_NODELIST, or MASTER_ADDR"
+	}
+	return "MASTER_ADDR"
+}
+
 // PlaceFrom reads the environment. What is set first counts: RANK, WORLD_SIZE,
 // LOCAL_RANK, MASTER_ADDR and MASTER_PORT; the variables of Slurm; the index of a
 // Kubernetes job. join, if it is not "", takes the place of the master's address.

@@ -41,6 +41,9 @@ func Worker(ctx context.Context, cfg trainer.Config, opt Options) error {
 	if err != nil {
 		return err
 	}
+	if ended.Code == cli.CodeConfig && ended.Alone && opt.Place.Master != "" {
+		ended.Reason += fmt.Sprintf("; nobody of this run answers at %s (%s)", opt.Place.Master, opt.Place.from(opt.Joining))
+	}
 	return coded(ended)
 }
 

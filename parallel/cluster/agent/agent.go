@@ -70,6 +70,7 @@ type Result struct {
 type Ended struct {
 	Code   int
 	Reason string
+	Alone  bool // no coordinator was ever found
 }
 
 // tick is how often the machines are told the time.
@@ -208,7 +209,7 @@ func (a *agent) perform(actions []cluster.Action) {
 		case cluster.Say:
 			a.say(action)
 		case cluster.End:
-			a.ended = &Ended{Code: action.Code, Reason: action.Reason}
+			a.ended = &Ended{Code: action.Code, Reason: action.Reason, Alone: !a.ever.Load()}
 			return
 		}
 	}
