@@ -29,6 +29,9 @@ func source(file string, defines []define) string {
 	if strings.HasSuffix(file, "_hopper") {
 		text += read("hopper.cuh")
 	}
+	if strings.HasPrefix(file, "scan") {
+		text += read("scan.cuh")
+	}
 	return text + "#line 1 \"" + file + ".cu\"\n" + read(file+".cu")
 }
 

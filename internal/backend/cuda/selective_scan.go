@@ -8,47 +8,60 @@ func init() {
 }
 
 const (
-	scanThreads  = 128     // a block
-	scanFew      = 1 << 15 // threads below which rows are cut into segments
-	scanMany     = 1 << 17 // threads to aim at with segments
-	scanNotes    = 128     // registers for the states that a step of the gradient goes back over
-	scanLanes    = 32
-	stateForward = 16 // states a lane holds at most, going forward
-	stateBack    = 8  // and back
+	scanThreads     = 128     // a block
+	scanGradThreads = 256     // and one of the gradient
+	scanFew         = 1 << 14 // threads below which rows are cut into segments
+	scanMany        = 1 << 16 // threads to aim at with segments, and above which a thread has two channels
+	scanStates      = 4       // states that a lane holds at most, where N allows
+	scanLanes       = 32
 )
 
 // scan is the geometry of a selective scan and its inputs.
 type scan struct {
-	batch, length, chunk, dim, states       int
-	x, dt, bias, alog, b, c, skip, z        *engine.Tensor
-	docs, h0                                *engine.Tensor
-	lanes, channels, segments, segment, sub int
-	ahead                                   int // positions read ahead: a part of a chunk
+	batch, length, chunk, dim, states              int
+	x, dt, bias, alog, b, c, skip, z               *engine.Tensor
+	docs, h0                                       *engine.Tensor
+	threads, lanes, each, group, segments, segment int // each: channels of a thread
 }
 
-// newScan takes the inputs of the forward operator. A lane holds at most the
-// given number of states.
-func newScan(a *args, most int) scan {
-	s := scan{batch: a.Attrs.Int("batch"), length: a.Attrs.Int("length"), chunk: a.Attrs.Int("chunk")}
+// newScan takes the inputs of the forward operator.
+func newScan(a *args, threads int) scan {
+	s := scan{batch: a.Attrs.Int("batch"), length: a.Attrs.Int("length"), chunk: a.Attrs.Int("chunk"), threads: threads, each: 1}
 	s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z = a.in(true), a.in(true), a.in(true), a.in(true), a.in(true), a.in(true), a.in(true), a.in(true)
 	s.docs, s.h0 = a.in(true), a.in(a.Attrs.Bool("state"))
 	s.dim, s.states = s.alog.Dim(0), s.alog.Dim(1)
-	for s.lanes = 1; s.states/s.lanes > most && s.states%(2*s.lanes) == 0 && s.lanes < scanLanes; {
+	for s.lanes = 1; s.states/s.lanes > scanStates && s.states%(2*s.lanes) == 0 && s.lanes < scanLanes; {
 		s.lanes *= 2
 	}
-	s.channels = scanThreads / s.lanes
-	for s.ahead = 1; s.ahead < 4 && s.chunk%(2*s.ahead) == 0; {
-		s.ahead *= 2
+	for s.group = 1; s.group < s.lanes && s.chunk%(2*s.group) == 0; {
+		s.group *= 2
 	}
-	s.sub = max(1, min(8, scanNotes/2/(s.states/s.lanes)))
+	return s
+}
+
+// cut makes segments of rows where there are fewer threads than few.
+func (s *scan) cut(few int) {
 	chunks := blocks(s.length, s.chunk)
 	s.segments = 1
-	if threads := s.batch * s.dim * s.lanes; threads < scanFew {
+	if threads := s.batch * s.dim * s.lanes; threads < few {
 		s.segments = max(1, min(scanMany/threads, chunks/2))
 	}
 	s.segment = blocks(chunks, s.segments) * s.chunk
 	s.segments = blocks(s.length, s.segment)
-	return s
+}
+
+// pair gives a thread two channels where there are enough threads and all tensors
+// allow accesses to two at once.
+func (s *scan) pair(ts ...*engine.Tensor) {
+	if s.dim%2 != 0 || s.batch*s.dim*s.lanes < scanMany {
+		return
+	}
+	for _, t := range append(ts, s.x, s.dt, s.z) {
+		if t != nil && t.Off%(2*t.DType.Bytes()) != 0 {
+			return
+		}
+	}
+	s.each = 2
 }
 
 // parts is the number of segments of all rows, size that of states in one row.
@@ -57,20 +70,22 @@ func (s scan) parts() int { return s.batch * s.segments }
 func (s scan) size() int { return s.dim * s.states }
 
 func (s scan) grid() grid {
-	return grid{x: blocks(s.dim, s.channels), y: s.segments, z: s.batch, threads: scanThreads}
+	return grid{x: blocks(s.dim, s.threads/s.lanes*s.each), y: s.segments, z: s.batch, threads: s.threads}
 }
 
-func (s scan) file(a *args, types ...define) file {
-	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("THREADS", scanThreads), constant("SUB", s.sub), constant("AHEAD", s.ahead),
+func (s scan) file(a *args, name string, types ...define) file {
+	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("C", s.each), constant("GROUP", s.group), constant("THREADS", s.threads),
 		typed("TX", s.x), typed("TDT", s.dt), typed("TBIAS", s.bias), typed("TALOG", s.alog), typed("TB", s.b), typed("TC", s.c),
 		typed("TSKIP", s.skip), typed("TZ", s.z)}
-	return a.file("scan", append(defines, types...)...)
+	return a.file(name, append(defines, types...)...)
 }
 
 func selectiveScan(a *args) {
-	s := newScan(a, stateForward)
+	s := newScan(a, scanThreads)
 	y, h1, starts := a.out(0), a.out(1), a.out(2)
-	f := s.file(a, typed("TY", y), typed("TDY", nil), typed("TDX", nil), typed("TDDT", nil), typed("TDZ", nil))
+	s.cut(scanFew)
+	s.pair(y)
+	f := s.file(a, "scan", typed("TY", y))
 	carry := address(0)
 	if s.segments > 1 {
 		ends, deltas := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim)
@@ -93,10 +108,11 @@ func (s scan) carry(f file, carry, ends, deltas address, initial *engine.Tensor,
 }
 
 func selectiveScanGrad(a *args) {
-	s := newScan(a, stateBack)
+	s := newScan(a, scanGradThreads)
 	starts, dy, dh1 := a.in(true), a.in(true), a.in(a.Attrs.Bool("has_dstate"))
 	dx, ddt, dz, dh0 := a.out(0), a.out(1), a.out(7), a.out(8)
-	f := s.file(a, typed("TY", nil), typed("TDY", dy), typed("TDX", dx), typed("TDDT", ddt), typed("TDZ", dz))
+	s.cut(scanMany)
+	f := s.file(a, "scan_grad", typed("TDY", dy), typed("TDX", dx), typed("TDDT", ddt), typed("TDZ", dz))
 	tokens := s.batch * s.length
 	g := s.grid()
 	biases, skips, alogs := a.scratch(s.parts()*s.dim), a.scratch(s.parts()*s.dim), a.scratch(s.parts()*s.size())
@@ -108,8 +124,7 @@ func selectiveScanGrad(a *args) {
 		f.launch("scan_backward_ends", g, ends, deltas, dy, s.inputs())
 		s.carry(f, carry, ends, deltas, dh1, true)
 	}
-	notes, perLane := blocks(s.chunk, s.sub), s.states/s.lanes
-	g.shared = 4 * (notes*perLane*scanThreads + notes*s.sub*(2*s.states+1) + scanThreads/32*s.sub*2*s.states)
+	g.shared = 4 * (s.chunk/s.group*s.each*s.threads*s.states/s.lanes + 2*s.chunk*s.states + s.threads/32*s.chunk*2*s.states)
 	f.launch("scan_backward", g, structure(dx, ddt, dz, dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy, s.inputs())
 	a.sumParts(a.out(2), biases, s.parts(), s.dim, s.dim)
 	a.sumParts(a.out(3), alogs, s.parts(), s.size(), s.size())
