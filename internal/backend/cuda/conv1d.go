@@ -13,7 +13,10 @@ const (
 	convGradTile = 32
 )
 
-const convThreads = 128
+const (
+	convThreads = 128
+	convWidth   = 4 // channels of a thread at most
+)
 
 // convolution is the geometry of a convolution and its inputs.
 type convolution struct {
@@ -40,6 +43,9 @@ func (c convolution) channels() grid {
 // that it takes.
 func (c *convolution) file(a *args, y, s1, dx, dy *engine.Tensor, states ...*engine.Tensor) file {
 	c.vec, c.width = vector(c.dim, append(states, c.x, c.s0, y, s1, dx, dy)...)
+	if c.width > convWidth { // the windows of more channels take too many registers
+		c.vec, c.width = constant("VEC", convWidth), convWidth
+	}
 	return a.file("conv1d", c.vec, constant("K", c.taps), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
 		typed("DX", dx), typed("DY", dy))
 }

@@ -42,7 +42,12 @@ func columnSum(a *args) {
 // sumParts sets out[n] to the sum over count parts, stride elements apart; a nil
 // output is not asked for.
 func (a *args) sumParts(out *engine.Tensor, parts address, count, stride, n int) {
-	if out != nil {
-		a.file("reduce", typed("OUT", out)).launch("sum_parts", grid{x: blocks(n, 32), threads: 32, rows: 8}, out, parts, count, stride, n)
+	if out == nil {
+		return
 	}
+	g := grid{x: blocks(n, 32), threads: 32, rows: 8}
+	if g.x < 512 && count > 64 { // too few blocks to wait for one row of threads after the other
+		g.rows = 32
+	}
+	a.file("reduce", typed("OUT", out)).launch("sum_parts", g, out, parts, count, stride, n)
 }

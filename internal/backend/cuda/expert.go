@@ -46,8 +46,9 @@ func dispatch(a *args) {
 	x, source, xs := a.In[0], a.In[2], a.out(0)
 	h, k, rows := x.Dim(1), a.In[1].Dim(1), source.Size()
 	vec, width := vector(h, x, xs)
+	const together = 4 // rows of a thread, as in expert.cu
 	a.file("expert", typed("X", x), typed("Y", xs), typed("DY", nil), vec).
-		launch("dispatch", overRows(rows, h/width), xs, x, source, rows, k, h)
+		launch("dispatch", overRows(blocks(rows, together), h/width), xs, x, source, rows, k, h)
 }
 
 func dispatchGrad(a *args) { a.combine(a.In[0], nil, a.In[1], a.out(0)) }

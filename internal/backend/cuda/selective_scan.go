@@ -10,8 +10,8 @@ func init() {
 const (
 	scanThreads     = 128     // a block
 	scanGradThreads = 256     // and one of the gradient
-	scanFew         = 1 << 14 // threads below which rows are cut into segments
-	scanMany        = 1 << 16 // threads to aim at with segments, and above which a thread has two channels
+	scanFew         = 1 << 15 // threads below which rows are cut into segments
+	scanMany        = 1 << 17 // threads to aim at with segments, and from which on a thread has two channels
 	scanStates      = 4       // states that a lane holds at most, where N allows
 	scanLanes       = 32
 )
@@ -39,11 +39,11 @@ func newScan(a *args, threads int) scan {
 	return s
 }
 
-// cut makes segments of rows where there are fewer threads than few.
-func (s *scan) cut(few int) {
+// cut makes segments of rows where there are few threads.
+func (s *scan) cut() {
 	chunks := blocks(s.length, s.chunk)
 	s.segments = 1
-	if threads := s.batch * s.dim * s.lanes; threads < few {
+	if threads := s.batch * s.dim * s.lanes; threads < scanFew {
 		s.segments = max(1, min(scanMany/threads, chunks/2))
 	}
 	s.segment = blocks(chunks, s.segments) * s.chunk
@@ -53,7 +53,7 @@ func (s *scan) cut(few int) {
 // pair gives a thread two channels where there are enough threads and all tensors
 // allow accesses to two at once.
 func (s *scan) pair(ts ...*engine.Tensor) {
-	if s.dim%2 != 0 || s.batch*s.dim*s.lanes < scanMany {
+	if s.dim%2 != 0 || s.batch*s.dim*s.lanes*s.segments < scanMany {
 		return
 	}
 	for _, t := range append(ts, s.x, s.dt, s.z) {
@@ -83,7 +83,7 @@ func (s scan) file(a *args, name string, types ...define) file {
 func selectiveScan(a *args) {
 	s := newScan(a, scanThreads)
 	y, h1, starts := a.out(0), a.out(1), a.out(2)
-	s.cut(scanFew)
+	s.cut()
 	s.pair(y)
 	f := s.file(a, "scan", typed("TY", y))
 	carry := address(0)
@@ -111,7 +111,7 @@ func selectiveScanGrad(a *args) {
 	s := newScan(a, scanGradThreads)
 	starts, dy, dh1 := a.in(true), a.in(true), a.in(a.Attrs.Bool("has_dstate"))
 	dx, ddt, dz, dh0 := a.out(0), a.out(1), a.out(7), a.out(8)
-	s.cut(scanMany)
+	s.cut()
 	f := s.file(a, "scan_grad", typed("TDY", dy), typed("TDX", dx), typed("TDDT", ddt), typed("TDZ", dz))
 	tokens := s.batch * s.length
 	g := s.grid()
@@ -124,7 +124,11 @@ func selectiveScanGrad(a *args) {
 		f.launch("scan_backward_ends", g, ends, deltas, dy, s.inputs())
 		s.carry(f, carry, ends, deltas, dh1, true)
 	}
-	g.shared = 4 * (s.chunk/s.group*s.each*s.threads*s.states/s.lanes + 2*s.chunk*s.states + s.threads/32*s.chunk*2*s.states)
+	turns := 1 // as in scan_grad.cu
+	if s.states == 4*s.lanes && s.lanes <= 8 {
+		turns = 4
+	}
+	g.shared = 4 * (s.chunk/s.group*s.each*s.threads*s.states/s.lanes + 2*turns*s.chunk*s.states + s.threads/32*s.chunk*2*s.states)
 	f.launch("scan_backward", g, structure(dx, ddt, dz, dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy, s.inputs())
 	a.sumParts(a.out(2), biases, s.parts(), s.dim, s.dim)
 	a.sumParts(a.out(3), alogs, s.parts(), s.size(), s.size())

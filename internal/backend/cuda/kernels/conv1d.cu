@@ -3,6 +3,13 @@
 // tiles, rows). Positions before the row are those of the initial state s0,
 // [B, K-1, D], and belong to the row's first document.
 
+// Raw is what a thread reads of a position, as it is stored. BATCH positions are read
+// before the first is used: one alone would be waited for.
+template <typename T> struct alignas(sizeof(T) * VEC) Raw {
+	T v[VEC];
+};
+#define BATCH 4
+
 struct Row {
 	const X *x;
 	const float *s0;
@@ -18,6 +25,14 @@ struct Row {
 		doc = docs[0];
 		if (s0) ldv(value, s0 + (index_t)(K - 1 + t) * dim);
 		for (int j = 0; j < VEC && !s0; j++) value[j] = 0;
+	}
+	// read takes BATCH positions from t on, those beyond the end as the last.
+	void read(int t, int end, Raw<X> (&value)[BATCH], int (&doc)[BATCH]) const {
+#pragma unroll
+		for (int q = 0; q < BATCH; q++) {
+			int at = min(t + q, end - 1);
+			value[q] = *(const Raw<X> *)(x + (index_t)at * dim), doc[q] = docs[at];
+		}
 	}
 };
 
@@ -75,18 +90,22 @@ extern "C" __global__ void conv1d(Y *y, const X *x, const W *w, const BIAS *bias
 	Window window;
 	window.fill(row, first);
 	y += blockIdx.z * length * dim + d;
-#pragma unroll 4
-	for (int t = first; t < last; t++) {
-		float value[VEC];
-		int doc;
-		row.load(t, value, doc);
-		window.push(value, doc);
+	for (int t = first; t < last; t += BATCH) {
+		Raw<X> raw[BATCH];
+		int doc[BATCH];
+		row.read(t, last, raw, doc);
 #pragma unroll
-		for (int j = 0; j < VEC; j++) {
-			float v = window.convolve(taps, b[j], j);
-			value[j] = v * reciprocal(1.0f + expf(-v));
+		for (int q = 0; q < BATCH; q++) {
+			float value[VEC];
+			ldv(value, raw[q].v);
+			window.push(value, doc[q]);
+#pragma unroll
+			for (int j = 0; j < VEC; j++) {
+				float v = window.convolve(taps, b[j], j);
+				value[j] = v * reciprocal(1.0f + exp2_fast(-v * LOG2E));
+			}
+			if (t + q < last) stv(y + (index_t)(t + q) * dim, value);
 		}
-		stv(y + (index_t)t * dim, value);
 	}
 }
 
@@ -121,33 +140,43 @@ extern "C" __global__ void conv1d_grad(DX *dx, float *ds0, float *parts, const X
 	taps_of(taps, b, w, bias, d);
 	Window window;
 	window.fill(row, first);
-	for (int t = first; t < last + K - 1; t++) {
-		float value[VEC] = {}, gradient[VEC] = {};
-		int doc = 0;
-		if (t < end) row.load(t, value, doc), ldv(gradient, dy + (index_t)t * stride);
-		window.push(value, doc);
+	Raw<X> raw[BATCH];
+	Raw<DY> dys[BATCH];
+	int docs_of[BATCH];
+#pragma unroll 1
+	for (int from = first; from < last + K - 1; from += BATCH) {
+		row.read(from, end, raw, docs_of);
 #pragma unroll
-		for (int j = 0; j < VEC; j++) {
-			float v = window.convolve(taps, b[j], j), s = reciprocal(1.0f + expf(-v));
-			gradient[j] *= s * (1.0f + v * (1.0f - s));
+		for (int q = 0; q < BATCH; q++) dys[q] = *(const Raw<DY> *)(dy + (index_t)min(from + q, end - 1) * stride);
 #pragma unroll
-			for (int k = 0; k < K; k++) {
-				g[k][j] = k + 1 < K ? g[k + 1][j] : gradient[j];
-				if (t < last && window.doc[k] == window.doc[K - 1]) dw[k][j] += gradient[j] * window.x[k][j];
+		for (int q = 0; q < BATCH; q++) {
+			int t = from + q;
+			float value[VEC] = {}, gradient[VEC] = {};
+			if (t < end) ldv(value, raw[q].v), ldv(gradient, dys[q].v);
+			window.push(value, t < end ? docs_of[q] : 0);
+#pragma unroll
+			for (int j = 0; j < VEC; j++) {
+				float v = window.convolve(taps, b[j], j), s = reciprocal(1.0f + exp2_fast(-v * LOG2E));
+				gradient[j] *= s * (1.0f + v * (1.0f - s));
+#pragma unroll
+				for (int k = 0; k < K; k++) {
+					g[k][j] = k + 1 < K ? g[k + 1][j] : gradient[j];
+					if (t < last && window.doc[k] == window.doc[K - 1]) dw[k][j] += gradient[j] * window.x[k][j];
+				}
+				if (t < last) dbias[j] += gradient[j];
 			}
-			if (t < last) dbias[j] += gradient[j];
+			int at = t - K + 1; // all that it reaches is known now
+			if (t >= last + K - 1 || at < first && !(first == 0 && ds0)) continue;
+			bool final = ds1 && at >= end - (K - 1) && window.doc[0] == row.docs[end - 1];
+			float sum[VEC] = {};
+			if (final) ldv(sum, ds1 + state + (index_t)(at - (end - (K - 1))) * stride);
+#pragma unroll
+			for (int k = 0; k < K; k++)
+#pragma unroll
+				for (int j = 0; j < VEC; j++) sum[j] += window.doc[k] == window.doc[0] ? g[k][j] * taps[K - 1 - k][j] : 0.0f;
+			if (at < 0) stv(ds0 + state + (index_t)(K - 1 + at) * stride, sum);
+			else if (dx) stv(dx + (index_t)at * stride, sum);
 		}
-		int at = t - K + 1; // all that it reaches is known now
-		if (at < first && !(first == 0 && ds0)) continue;
-		bool final = ds1 && at >= end - (K - 1) && window.doc[0] == row.docs[end - 1];
-		float sum[VEC] = {};
-		if (final) ldv(sum, ds1 + state + (index_t)(at - (end - (K - 1))) * stride);
-#pragma unroll
-		for (int q = 0; q < K; q++)
-#pragma unroll
-			for (int j = 0; j < VEC; j++) sum[j] += window.doc[q] == window.doc[0] ? g[q][j] * taps[K - 1 - q][j] : 0.0f;
-		if (at < 0) stv(ds0 + state + (index_t)(K - 1 + at) * stride, sum);
-		else if (dx) stv(dx + (index_t)at * stride, sum);
 	}
 	float *mine = parts + part * dim * (K + 1);
 #pragma unroll

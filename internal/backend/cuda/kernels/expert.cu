@@ -1,14 +1,21 @@
 // Rows of tokens to and from the rows of their experts (model/op/expert.go).
 
-// xs[s] = x[source[s] / k].
+#define TOGETHER 4 // rows that a thread reads before it writes
+
+// xs[s] = x[source[s] / k]. A block has TOGETHER rows for each of its own.
 extern "C" __global__ void dispatch(Y *xs, const X *x, const int *source, index_t rows, index_t k, index_t h) {
-	index_t row = (index_t)blockIdx.x * blockDim.y + threadIdx.y;
+	index_t row = ((index_t)blockIdx.x * blockDim.y + threadIdx.y) * TOGETHER;
 	if (row >= rows) return;
-	index_t from = source[row] / k * h;
+	index_t from[TOGETHER];
+#pragma unroll
+	for (int q = 0; q < TOGETHER; q++) from[q] = source[min(row + q, rows - 1)] / (int)k * h;
 	for (index_t i = (index_t)threadIdx.x * VEC; i < h; i += blockDim.x * VEC) {
-		float v[VEC];
-		ldv(v, x + from + i);
-		stv(xs + row * h + i, v);
+		float v[TOGETHER][VEC];
+#pragma unroll
+		for (int q = 0; q < TOGETHER; q++) ldv(v[q], x + from[q] + i);
+#pragma unroll
+		for (int q = 0; q < TOGETHER; q++)
+			if (row + q < rows) stv(xs + (row + q) * h + i, v[q]);
 	}
 }
 

@@ -61,40 +61,65 @@ extern "C" __global__ void rms_norm(Y *y, float *rstd, SUM *sum, const X *x, con
 #define DX float
 #endif
 
+// Raw is what a thread reads of a row, as it is stored.
+template <typename T> struct alignas(sizeof(T) * VEC) Raw {
+	T v[VEC];
+};
+template <typename T> inline Raw<T> raw_at(const T *p) { return *(const Raw<T> *)p; }
+
 // dx = r (w dy - x r^2 mean(x w dy)) + dsum, dw = sum over rows of dy x r. Each
-// block has the rows of one part, and writes its sum for dw to parts[part, h].
-// dsum, dx and parts may be null; dx may be dsum. Shared memory: h floats.
+// block has the rows of one part, and writes its sum for dw to parts[part, h]; a
+// thread has ITEMS vectors of a row, and reads those of the next row while the
+// block sums this one. dsum, dx and parts may be null; dx may be dsum.
+//
+// Floor: bytes, 12 an element of float, 16 with dsum.
 extern "C" __global__ void rms_norm_grad(DX *dx, float *parts, const X *x, const W *w, const float *rstd, const DY *dy,
 	const DSUM *dsum, index_t rows, index_t each, index_t h) {
-	extern __shared__ float dw[]; // each thread has columns of its own
-	for (index_t i = threadIdx.x * VEC; i < h; i += blockDim.x * VEC)
-		for (int j = 0; j < VEC; j++) dw[i + j] = 0;
 	index_t first = (index_t)blockIdx.x * each, last = min(first + each, rows);
+	float dw[ITEMS][VEC] = {}, r = rstd[first];
+	Raw<X> xs[ITEMS];
+	Raw<DY> dys[ITEMS];
+	Raw<DSUM> dsums[ITEMS];
+	auto column = [&](int k) { return ((index_t)k * blockDim.x + threadIdx.x) * VEC; };
+	auto read = [&](index_t row) {
+#pragma unroll
+		for (int k = 0; k < ITEMS; k++) {
+			index_t at = row * h + column(k);
+			if (column(k) >= h) continue;
+			xs[k] = raw_at(x + at), dys[k] = raw_at(dy + at);
+			if (dsum) dsums[k] = raw_at(dsum + at);
+		}
+	};
+	read(first);
 	for (index_t row = first; row < last; row++) {
-		index_t at = row * h;
-		float r = rstd[row], dot = 0;
-		for (index_t i = threadIdx.x * VEC; i < h; i += blockDim.x * VEC) {
-			float v[VEC], g[VEC], u[VEC];
-			ldv(v, x + at + i), ldv(g, dy + at + i), ldv(u, w + i);
+		float v[ITEMS][VEC], g[ITEMS][VEC], sum[ITEMS][VEC] = {}, dot = 0;
+#pragma unroll
+		for (int k = 0; k < ITEMS; k++) {
+			if (column(k) >= h) continue;
+			float u[VEC];
+			ldv(v[k], xs[k].v), ldv(g[k], dys[k].v), ldv(u, w + column(k));
+			if (dsum) ldv(sum[k], dsums[k].v);
+#pragma unroll
 			for (int j = 0; j < VEC; j++) {
-				dot += v[j] * u[j] * g[j];
-				dw[i + j] += g[j] * v[j] * r;
+				dw[k][j] += g[k][j] * v[k][j] * r;
+				g[k][j] *= u[j];
+				dot += v[k][j] * g[k][j];
 			}
 		}
+		float scale = r;
+		index_t next = min(row + 1, last - 1);
+		read(next), r = rstd[next];
 		if (!dx) continue;
-		float mean = block_sum(dot) * r * r / h;
-		for (index_t i = threadIdx.x * VEC; i < h; i += blockDim.x * VEC) {
-			float v[VEC], g[VEC], u[VEC];
-			ldv(v, x + at + i), ldv(g, dy + at + i), ldv(u, w + i);
-			for (int j = 0; j < VEC; j++) g[j] = r * (u[j] * g[j] - v[j] * mean);
-			if (dsum) {
-				ldv(v, dsum + at + i);
-				for (int j = 0; j < VEC; j++) g[j] += v[j];
-			}
-			stv(dx + at + i, g);
+		float mean = block_sum(dot) * scale * scale / h;
+#pragma unroll
+		for (int k = 0; k < ITEMS; k++) {
+			if (column(k) >= h) continue;
+#pragma unroll
+			for (int j = 0; j < VEC; j++) sum[k][j] += scale * (g[k][j] - v[k][j] * mean);
+			stv(dx + row * h + column(k), sum[k]);
 		}
 	}
-	if (!parts) return;
-	for (index_t i = threadIdx.x * VEC; i < h; i += blockDim.x * VEC)
-		for (int j = 0; j < VEC; j++) parts[blockIdx.x * h + i + j] = dw[i + j];
+#pragma unroll
+	for (int k = 0; k < ITEMS; k++)
+		if (parts && column(k) < h) stv(parts + blockIdx.x * h + column(k), dw[k]);
 }

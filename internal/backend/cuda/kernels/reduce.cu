@@ -21,17 +21,19 @@ extern "C" __global__ void column_parts(float *parts, const X *x, index_t rows, 
 	parts[blockIdx.y * n + c] = s;
 }
 
-// out[i] = sum over p of parts[p * stride + i], the first of which is parts.
+// out[i] = sum over p of parts[p * stride + i], the first of which is parts. A block
+// has 32 columns and up to 32 rows of threads.
 extern "C" __global__ void sum_parts(OUT *out, const float *parts, index_t count, index_t stride, index_t n) {
-	__shared__ float sum[8][33];
+	__shared__ float sum[32][33];
 	index_t i = (index_t)blockIdx.x * 32 + threadIdx.x;
 	float s = 0;
 	if (i < n)
-		for (index_t p = threadIdx.y; p < count; p += 8) s += parts[p * stride + i];
+#pragma unroll 8
+		for (index_t p = threadIdx.y; p < count; p += blockDim.y) s += parts[p * stride + i];
 	sum[threadIdx.y][threadIdx.x] = s;
 	__syncthreads();
 	if (threadIdx.y > 0 || i >= n) return;
-	for (int y = 1; y < 8; y++) s += sum[y][threadIdx.x];
+	for (int y = 1; y < blockDim.y; y++) s += sum[y][threadIdx.x];
 	st(out + i, s);
 }
 

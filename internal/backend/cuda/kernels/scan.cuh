@@ -62,10 +62,11 @@ struct Lane {
 	int own;		// the position of a group that it owns
 	bool there;		// false beyond the last channel: computed like the last, not written
 	bool writes;	// the owner
+	int turn;		// its state i is number sub NP + (i ^ turn) of the channel
 	float a[C][NP]; // A log2(e)
 	float bias[C], skip[C];
 
-	Lane(const TBIAS *biases, const TALOG *alog, const TSKIP *skips, index_t dim) {
+	Lane(const TBIAS *biases, const TALOG *alog, const TSKIP *skips, index_t dim, int turn = 0) : turn(turn) {
 		d = ((index_t)blockIdx.x * (THREADS / P) + threadIdx.x / P) * C;
 		sub = threadIdx.x % P, own = sub / (P / GROUP);
 		there = d < dim;
@@ -75,12 +76,26 @@ struct Lane {
 		for (int c = 0; c < C; c++) {
 			bias[c] = ld(biases + d + c), skip[c] = ld(skips + d + c);
 #pragma unroll
-			for (int n = 0; n < NP; n++) a[c][n] = fminf(-expf(ld(alog + (d + c) * N + sub * NP + n)) * LOG2E, -1e-20f);
+			for (int n = 0; n < NP; n++) a[c][n] = fminf(-expf(ld(alog + (d + c) * N + sub * NP + (n ^ turn))) * LOG2E, -1e-20f);
 		}
 	}
 	// of is the place of the lane's states of channel c in an array [..., D, N], of
 	// which the leading index is given.
 	index_t of(index_t leading, index_t dim, int c) const { return (leading * dim + d + c) * N + sub * NP; }
+
+	// read and write move a lane's states of all channels, in their own order.
+	void read(float (&v)[C][NP], const float *p, index_t leading, index_t dim) const {
+#pragma unroll
+		for (int c = 0; c < C; c++)
+#pragma unroll
+			for (int n = 0; n < NP; n++) v[c][n] = p[of(leading, dim, c) + (n ^ turn)];
+	}
+	void write(const float (&v)[C][NP], float *p, index_t leading, index_t dim) const {
+#pragma unroll
+		for (int c = 0; c < C; c++)
+#pragma unroll
+			for (int n = 0; n < NP; n++) p[of(leading, dim, c) + (n ^ turn)] = v[c][n];
+	}
 };
 
 // from_owner gives every lane of a channel what the owner of position q has.
@@ -175,6 +190,7 @@ extern "C" __global__ void scan_carry(float *carry, const float *ends, const flo
 	for (index_t k = 0; k < segments; k++) {
 		index_t part = row * segments + (backward ? segments - 1 - k : k);
 		carry[part * states + j] = s;
+		if (k + 1 == segments) break; // nothing comes after
 		s = ends[part * states + j] + exp2_fast(a * deltas[part * dim + j / N]) * s;
 	}
 }

@@ -1,10 +1,26 @@
 // The gradient of the selective scan: see scan.cuh.
 
+// stored_states reads the NP states of a lane as they are stored.
+inline void stored_states(float (&v)[NP], const TC *p) {
+	if constexpr (NP % 4 == 0) {
+#pragma unroll
+		for (int n = 0; n < NP; n += 4) {
+			float u[4];
+			ldv(u, p + n);
+			v[n] = u[0], v[n + 1] = u[1], v[n + 2] = u[2], v[n + 3] = u[3];
+		}
+	} else {
+#pragma unroll
+		for (int n = 0; n < NP; n++) v[n] = ld(p + n);
+	}
+}
+
 // The first pass: ends[row, segment, D, N] = what a segment makes of a zero gradient
 // of the state after it, deltas[row, segment, D] the sum of its steps.
 extern "C" __global__ void __launch_bounds__(THREADS) scan_backward_ends(float *ends, float *deltas, const TDY *dys, StructScan g) {
 	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * g.segment, origin = row * g.length + begin;
 	int count = (int)min(g.segment, g.length - begin);
+	if (blockIdx.y == 0) return; // nothing comes before
 	Lane lane(g.bias, g.alog, g.skip, g.dim);
 	float ds[C][NP] = {}, through[C] = {};
 	Position at;
@@ -30,12 +46,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_backward_ends(float *
 		load(i - GROUP + lane.own);
 #pragma unroll
 		for (int q = GROUP - 1; q >= 0; q--) {
-			const TC *cs = g.c + (origin + min(i + q, count - 1)) * N + lane.sub * NP;
+			float cn[NP];
+			stored_states(cn, g.c + (origin + min(i + q, count - 1)) * N + lane.sub * NP);
 #pragma unroll
 			for (int c = 0; c < C; c++) {
 				float dq = from_owner(decay[c], q), gq = from_owner(gradient[c], q);
 #pragma unroll
-				for (int n = 0; n < NP; n++) ds[c][n] = (ds[c][n] + gq * ld(cs + n)) * exp2_fast(lane.a[c][n] * dq);
+				for (int n = 0; n < NP; n++) ds[c][n] = (ds[c][n] + gq * cn[n]) * exp2_fast(lane.a[c][n] * dq);
 			}
 		}
 	}
@@ -61,12 +78,37 @@ struct StructGrads {
 #define WARPS (THREADS / 32)
 #define VALUES (2 * NP) // of a lane and position: NP for B, then NP for C
 
+// Lanes of different channels have their states in different orders, if there are four
+// of each: so both of two lanes keep what comes first when they exchange halves, and
+// need not choose. TURNS is the number of orders; shared memory has B and C in each.
+#define TURNS (NP == 4 && P <= 8 ? 4 : 1)
+inline int turn_of(int lane) { return TURNS == 1 ? 0 : (lane >> 4 & 1) << 1 | (lane >> 3 & 1); }
+
 // over_channels sums v over the channels of a warp, for each of the P lanes, and
 // stores the sums. As in to_owners lanes exchange halves of the `count` values that
 // they hold; what a lane holds starts at base.
 template <int count, int offset> inline void over_channels(float (&v)[VALUES], int base, float *to) {
 	int lane = threadIdx.x & 31;
-	if constexpr (offset < P) {
+	if constexpr (TURNS == 4 && offset >= 8) { // v holds count / 2 of B, then of C
+#pragma unroll
+		for (int j = 0; j < count / 2; j++) {
+			int i = j / (count / 4) * (count / 2) + j % (count / 4);
+			v[j] = v[i] + __shfl_xor_sync(ALL_LANES, v[i + count / 4], offset);
+		}
+		over_channels<count / 2, offset / 2>(v, base, to);
+	} else if constexpr (TURNS == 4 && count == 2 && offset >= P) {
+		bool upper = lane & offset;
+		float send = upper ? v[0] : v[1], keep = upper ? v[1] : v[0];
+		v[0] = keep + __shfl_xor_sync(ALL_LANES, send, offset);
+		over_channels<1, offset / 2>(v, upper ? NP : 0, to);
+	} else if constexpr (TURNS == 4 && count == 2) { // offset < P
+		to[(lane % P) * VALUES + turn_of(lane)] = v[0], to[(lane % P) * VALUES + NP + turn_of(lane)] = v[1];
+	} else if constexpr (TURNS == 4 && offset < P) {
+		to[(lane % P) * VALUES + base + turn_of(lane)] = v[0];
+	} else if constexpr (TURNS == 4) {
+		v[0] += __shfl_xor_sync(ALL_LANES, v[0], offset);
+		over_channels<1, offset / 2>(v, base, to);
+	} else if constexpr (offset < P) {
 #pragma unroll
 		for (int j = 0; j < count; j++) to[(lane % P) * VALUES + base + j] = v[j];
 	} else if constexpr (count % 2 == 0) {
@@ -86,6 +128,20 @@ template <int count, int offset> inline void over_channels(float (&v)[VALUES], i
 
 // sum_warps adds up what the warps have of a chunk's sums[WARPS, chunk, P, VALUES].
 inline void sum_warps(const StructGrads &out, const float *sums, int chunk, int count, index_t token, index_t tokens) {
+	if constexpr (NP % 4 == 0) {
+		for (int i = threadIdx.x * 4; i < count * P * VALUES; i += THREADS * 4) {
+			int t = i / (P * VALUES), sub = i / VALUES % P, value = i % VALUES;
+			float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+			for (int w = 0; w < WARPS; w++) {
+				float4 one = *(const float4 *)(sums + w * chunk * P * VALUES + i);
+				sum.x += one.x, sum.y += one.y, sum.z += one.z, sum.w += one.w;
+			}
+			float *to = value < NP ? out.db : out.dc;
+			*(float4 *)(to + ((index_t)blockIdx.x * tokens + token + t) * N + sub * NP + value % NP) = sum;
+		}
+		return;
+	}
 	for (int i = threadIdx.x; i < count * P * VALUES; i += THREADS) {
 		int t = i / (P * VALUES), sub = i / VALUES % P, value = i % VALUES;
 		float sum = 0;
@@ -108,34 +164,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) scan_backwa
 	extern __shared__ __align__(16) float shared[];
 	int chunk = (int)g.chunk, stride = (int)g.dim;
 	float *noted = shared + threadIdx.x * NP;				   // [chunk / GROUP, C, THREADS, NP]
-	float *bs = shared + chunk / GROUP * C * THREADS * NP;	   // [chunk, N]
-	float *cs = bs + chunk * N, *sums = cs + chunk * N;		   // [chunk, N], [WARPS, chunk, P, VALUES]
+	float *bs = shared + chunk / GROUP * C * THREADS * NP;	   // [TURNS, chunk, N]
+	float *cs = bs + TURNS * chunk * N;						   // the same
+	float *sums = cs + TURNS * chunk * N;					   // [WARPS, chunk, P, VALUES]
 	float *mine = sums + (threadIdx.x >> 5) * chunk * P * VALUES; // this warp's
 	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, first = blockIdx.y * g.segment, last = min(first + g.segment, g.length);
 	index_t chunks = (g.length + g.chunk - 1) / g.chunk, tokens = gridDim.z * g.length;
-	Lane lane(g.bias, g.alog, g.skip, g.dim);
+	Lane lane(g.bias, g.alog, g.skip, g.dim, turn_of(threadIdx.x & 31));
 	float ds[C][NP] = {}, dalog[C][NP] = {}, dbias[C] = {}, dskip[C] = {};
-#pragma unroll
-	for (int c = 0; c < C; c++)
-		if (dcarry) states_at(ds[c], dcarry + lane.of(part, g.dim, c));
-		else if (dh1) states_at(ds[c], dh1 + lane.of(row, g.dim, c));
+	if (dcarry) lane.read(ds, dcarry, part, g.dim);
+	else if (dh1) lane.read(ds, dh1, row, g.dim);
 
 	for (index_t k = (last - 1) / chunk; k * chunk >= first; k--) {
 		index_t base = k * chunk, origin = row * g.length + base;
 		int count = (int)min((index_t)chunk, last - base), end = (count - 1) / GROUP;
 		__syncthreads();
-		for (int i = threadIdx.x; i < count * N; i += THREADS) bs[i] = ld(g.b + origin * N + i), cs[i] = ld(g.c + origin * N + i);
-		for (int i = count * N + threadIdx.x; i < chunk * N; i += THREADS) bs[i] = cs[i] = 0;
+		for (int i = threadIdx.x; i < chunk * N; i += THREADS) {
+			float b = i < count * N ? ld(g.b + origin * N + i) : 0.0f, c = i < count * N ? ld(g.c + origin * N + i) : 0.0f;
+#pragma unroll
+			for (int turn = 0; turn < TURNS; turn++) bs[turn * chunk * N + (i ^ turn)] = b, cs[turn * chunk * N + (i ^ turn)] = c;
+		}
 		__syncthreads();
-		const float *lane_bs = bs + lane.sub * NP, *lane_cs = cs + lane.sub * NP;
+		const float *lane_bs = bs + lane.turn * chunk * N + lane.sub * NP, *lane_cs = lane_bs + TURNS * chunk * N;
 		Position at;
 		index_t start = origin * g.dim + lane.d;
 		auto load = [&](int t) {
 			at.load(g, origin + t, base + t == 0, start + (index_t)t * stride);
 		};
 		float s[C][NP];
-#pragma unroll
-		for (int c = 0; c < C; c++) states_at(s[c], starts + lane.of(row * chunks + k, g.dim, c));
+		lane.read(s, starts, row * chunks + k, g.dim);
 		load(min(lane.own, count - 1));
 #pragma unroll 1
 		for (int j = 0; j <= end; j++) {
@@ -244,7 +301,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) scan_backwa
 		if (lane.sub == 0) out.dbias[part * g.dim + lane.d + c] = dbias[c], out.dskip[part * g.dim + lane.d + c] = dskip[c];
 #pragma unroll
 		for (int n = 0; n < NP; n++) dalog[c][n] *= lane.a[c][n] * (1.0f / LOG2E);
-		keep_states(out.dalog + lane.of(part, g.dim, c), dalog[c]);
-		if (out.dh0 && first == 0) keep_states(out.dh0 + lane.of(row, g.dim, c), ds[c]);
 	}
+	if (!lane.there) return;
+	lane.write(dalog, out.dalog, part, g.dim);
+	if (out.dh0 && first == 0) lane.write(ds, out.dh0, row, g.dim);
 }
