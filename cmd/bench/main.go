@@ -86,7 +86,7 @@ func newKernelsCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "kernels",
-		Short: "Time the kernels of the CPU against the multiply-add peak and the speed of a copy",
+		Short: "Time the kernels of the CPU, or of a GPU, against the peak of its arithmetic and the speed of a copy",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			limit(opt.Threads)
@@ -102,6 +102,7 @@ func newKernelsCommand() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
+	fs.StringVar(&opt.Device, "device", "cpu", "cpu or cuda")
 	fs.IntVar(&opt.Threads, "threads", 0, "CPU threads (default one a core)")
 	fs.StringSliceVar(&opt.Presets, "presets", []string{"nano", "cpu-peer", "mini"}, "presets whose matrix products are measured")
 	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")

@@ -97,7 +97,7 @@ func TestMeasure(t *testing.T) {
 		"add,":              func() (solo.Program, error) { return solo.Add(8, 16) },
 		"router_topk,":      func() (solo.Program, error) { return solo.Router(8, 4, 2) },
 		"grouped_matmul,":   func() (solo.Program, error) { return solo.Experts(8, 16, 32, 4, 2) },
-		"sum_squares,adamw": func() (solo.Program, error) { return solo.AdamW(100) },
+		"sum_squares,adamw": func() (solo.Program, error) { return solo.AdamW(100, false) },
 		"attention,": func() (solo.Program, error) {
 			return solo.Attention(2, 8, op.Heads{Heads: 4, KVHeads: 2, HeadDim: 8})
 		},

@@ -98,7 +98,7 @@ func passes() []kernelCase {
 		func() (solo.Program, error) { return solo.Add(manyRows, width) },
 		func() (solo.Program, error) { return solo.Router(32*manyRows, experts, topK) },
 		func() (solo.Program, error) { return solo.Experts(manyRows, width, inner, experts, topK) },
-		func() (solo.Program, error) { return solo.AdamW(1 << 24) },
+		func() (solo.Program, error) { return solo.AdamW(1<<24, false) },
 	} {
 		all = append(all, kernelCase{build: build})
 	}

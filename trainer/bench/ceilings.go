@@ -9,7 +9,7 @@ import (
 
 // Ceilings are what the machine can do with the threads in use.
 type Ceilings struct {
-	FMA  float64 `json:"fma_flops"`        // operations a second; 0 without vector instructions
+	FMA  float64 `json:"fma_flops"`        // operations a second, on a GPU of a large bf16 product; 0 without vector instructions
 	Copy float64 `json:"copy_bytes_per_s"` // bytes read and written a second by copying in main memory
 }
 

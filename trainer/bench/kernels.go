@@ -12,10 +12,12 @@ import (
 	"jambalaya/internal/engine"
 	"jambalaya/internal/prng"
 	"jambalaya/model/op/solo"
+	"jambalaya/trainer"
 )
 
 // KernelOptions choose what Kernels measures.
 type KernelOptions struct {
+	Device  string // cpu, or cuda for the GPU
 	Threads int
 	Presets []string // whose matrix products are measured
 }
@@ -35,7 +37,7 @@ type KernelReport struct {
 	Bytes    float64 `json:"bytes_per_s"`
 	Flops    float64 `json:"flops"` // a second
 	Fraction float64 `json:"fraction_of_ceiling"`
-	Ceiling  string  `json:"ceiling"` // fma or copy: the one that binds
+	Ceiling  string  `json:"ceiling"` // fma, on a GPU those of matrix products, or copy: the one that binds
 }
 
 // A kernel is measured at least leastSamples times, and for sampleTime if there is
@@ -50,6 +52,21 @@ const (
 // Kernels measures every kernel, and the ceilings over and over in between. It
 // calls progress after each case.
 func Kernels(ctx context.Context, opt KernelOptions, progress func(done, all int)) (KernelsReport, error) {
+	switch opt.Device {
+	case "", "cpu":
+	case "cuda":
+		d, err := trainer.OpenDevice(opt.Device, opt.Threads)
+		if err != nil {
+			return KernelsReport{}, err
+		}
+		defer d.Close()
+		r := KernelsReport{Host: newHost(d.Path, opt.Threads)}
+		err = gpuKernels(ctx, d, &r, progress)
+		r.Host.LoadEnd = loadAverage()
+		return r, err
+	default:
+		return KernelsReport{}, cli.Config(fmt.Errorf("device %q: want cpu or cuda", opt.Device))
+	}
 	if err := cpu.Usable(); err != nil {
 		return KernelsReport{}, cli.Config(err)
 	}
@@ -123,9 +140,12 @@ type samples struct {
 }
 
 func (m *meter) add(name string, w work, times []time.Duration) {
-	slices.Sort(times)
-	m.samples = append(m.samples, samples{name, w, times})
+	s := samples{name, w, times}
+	s.sort()
+	m.samples = append(m.samples, s)
 }
+
+func (s samples) sort() { slices.Sort(s.times) }
 
 func (s samples) report(c Ceilings) KernelReport {
 	best, median := s.times[0].Seconds(), s.times[len(s.times)/2].Seconds()
@@ -191,6 +211,9 @@ func fill(be engine.Backend, plan *engine.Plan, p solo.Program) error {
 				at += copy(x[at:], pattern)
 			}
 			host = x
+			if t.DType == engine.BFloat16 {
+				host = toBF16(x)
+			}
 		}
 		if err := be.Write(t, host); err != nil {
 			return err

@@ -14,6 +14,9 @@ func (r StepReport) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %d parameters, batches of %d x %d tokens\n%v\n\n", r.Name, r.Params, r.Batch, r.Length, r.Host)
 	fmt.Fprintf(w, "best of %d    %.0f tokens/s (%.1f ms), %.1f GFLOP/s of %.1f GFLOP a step\n", r.Steps, r.Best, r.BestMS, 1e3*r.TFLOPS, r.StepGFLOP)
 	fmt.Fprintf(w, "median        %.0f tokens/s (%.1f ms)\n", r.Median, r.MedianMS)
+	if r.MFU > 0 {
+		fmt.Fprintf(w, "utilisation   %.1f%% of the rate of an %d x %d product in bf16, %.0f TFLOP/s\n", 100*r.MFU, gpuProduct, gpuProduct, r.TFLOPS/r.MFU)
+	}
 	fmt.Fprintf(w, "memory        %s planned, %s at the peak\n\n", human.Bytes(r.Planned), human.Bytes(r.Peak))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "operator\tcalls\tms\tshare\tGFLOP/s\tGB/s\t")

@@ -35,8 +35,9 @@ type StepReport struct {
 	MedianMS   float64 `json:"ms_median"`
 	StepGFLOP  float64 `json:"gflop"`         // of a step, as model.FLOPs counts
 	TFLOPS     float64 `json:"tflops"`        // in the best step
+	MFU        float64 `json:"mfu"`           // of a large product's rate on a GPU; 0 elsewhere
 	Planned    int64   `json:"planned_bytes"` // device memory as laid out
-	Peak       int64   `json:"peak_bytes"`    // of the process where the device is the CPU, else planned
+	Peak       int64   `json:"peak_bytes"`    // of the process where the device is the CPU, else of the device, with the driver's own
 	Host       Host    `json:"host"`
 	Operators  []Usage `json:"operators"`  // of the quickest profiled step
 	Between    float64 `json:"between_ms"` // of that step, outside all kernels
@@ -63,6 +64,12 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	defer device.Close()
 	r := StepReport{Name: "step " + opt.Preset, Params: cfg.Model.Counts().Total, Batch: cfg.Trainer.BatchSize,
 		Length: cfg.Data.SequenceLength, Steps: opt.Steps, Host: newHost(device.Path, cfg.Trainer.Threads)}
+	var ceilings Ceilings
+	if device.Name() == "cuda" {
+		if ceilings, err = gpuCeilings(device); err != nil {
+			return r, err
+		}
+	}
 	rehearsal, err := trainer.NewRehearsal(device, cfg, nil)
 	if err != nil {
 		return r, err
@@ -82,6 +89,10 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	r.StepGFLOP, r.TFLOPS = flops/1e9, flops/best/1e12
 	r.Planned = rehearsal.Planned()
 	r.Peak = r.Planned
+	if gpu, ok := device.Backend.(interface{ Used() int64 }); ok {
+		r.Peak = gpu.Used()
+		r.MFU = 1e12 * r.TFLOPS / ceilings.FMA
+	}
 	if resident := resident.Peak(); resident > 0 && device.Name() == "cpu" {
 		r.Peak = resident
 	}

@@ -1,6 +1,10 @@
 package solo
 
-import "jambalaya/model/op"
+import (
+	G "gorgonia.org/gorgonia"
+
+	"jambalaya/model/op"
+)
 
 const normEps = 1e-6
 
@@ -20,29 +24,29 @@ func MatMul(m, n, k int, ta, tb bool) (Program, error) {
 // RMSNorm is the joint of two sublayers: the residual sum and its norm.
 func RMSNorm(rows, width int) (Program, error) {
 	g := newGraph()
-	y, sum := g.AddRMSNorm(g.float(rows, width), g.float(rows, width), g.float(width), normEps)
+	y, sum := g.AddRMSNorm(g.float(rows, width), g.float(rows, width), g.single(width), normEps)
 	return g.differentiated(y, sum)
 }
 
 // Conv is the causal convolution with its activation.
 func Conv(batch, length, dim, kernel int) (Program, error) {
 	g := newGraph()
-	y, _ := g.Conv1D(g.float(batch*length, dim), g.float(dim, kernel), g.float(dim), g.docs(batch, length), nil, batch, length)
+	y, _ := g.Conv1D(g.float(batch*length, dim), g.single(dim, kernel), g.single(dim), g.docs(batch, length), nil, batch, length)
 	return g.differentiated(y)
 }
 
 // SplitNorm is the norm of the three parts of what x_proj gives.
 func SplitNorm(rows, rank, states int) (Program, error) {
 	g := newGraph()
-	dt, b, c := g.SplitNorm(g.float(rows, rank+2*states), g.float(rank), g.float(states), g.float(states), rank, states, normEps)
+	dt, b, c := g.SplitNorm(g.float(rows, rank+2*states), g.single(rank), g.single(states), g.single(states), rank, states, normEps)
 	return g.differentiated(dt, b, c)
 }
 
 // Scan is the selective scan with its gate.
 func Scan(batch, length, dim, states, chunk int) (Program, error) {
 	g, rows := newGraph(), batch*length
-	y, _ := g.SelectiveScan(op.ScanInputs{X: g.float(rows, dim), Dt: g.float(rows, dim), Bias: g.float(dim), ALog: g.float(dim, states),
-		B: g.float(rows, states), C: g.float(rows, states), D: g.float(dim), Z: g.float(rows, dim), Docs: g.docs(batch, length)},
+	y, _ := g.SelectiveScan(op.ScanInputs{X: g.float(rows, dim), Dt: g.float(rows, dim), Bias: g.single(dim), ALog: g.single(dim, states),
+		B: g.float(rows, states), C: g.float(rows, states), D: g.single(dim), Z: g.float(rows, dim), Docs: g.docs(batch, length)},
 		batch, length, chunk)
 	return g.differentiated(y)
 }
@@ -81,7 +85,7 @@ func Add(rows, width int) (Program, error) {
 // Router is the choice of k experts by rows of logits.
 func Router(rows, experts, k int) (Program, error) {
 	g := newGraph()
-	_, weights, _ := g.RouterTopK(g.float(rows, experts), k, false)
+	_, weights, _ := g.RouterTopK(g.single(rows, experts), k, false)
 	return g.differentiated(weights)
 }
 
@@ -92,13 +96,24 @@ func Experts(rows, width, inner, experts, k int) (Program, error) {
 	r := g.ExpertSort(g.ints(experts, rows, k), experts)
 	gu := g.GroupedMatMul(g.Dispatch(g.float(rows, width), r), g.float(experts, 2*inner, width), r)
 	ys := g.GroupedMatMul(g.SwiGLU(gu), g.float(experts, width, inner), r)
-	return g.differentiated(g.Combine(ys, g.float(rows, k), r))
+	return g.differentiated(g.Combine(ys, g.single(rows, k), r))
 }
 
-// AdamW is the norm of a gradient of n elements and the step of the optimiser.
-func AdamW(n int) (Program, error) {
+// AdamW is the norm of a gradient of n elements and the step of the optimiser; narrow
+// adds the copy of the weights for products.
+func AdamW(n int, narrow bool) (Program, error) {
 	g := newGraph()
-	p, m, v, grad := g.float(n), g.float(n), g.float(n), g.float(n)
+	p, m, v, grad := g.single(n), g.single(n), g.single(n), g.float(n)
+	var copied *G.Node
+	if narrow {
+		copied = g.float(n)
+	}
 	sumsq := g.SumSquares(grad)
-	return g.lower(g.AdamW(p, m, v, grad, sumsq, g.float(4), nil, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})...)
+	return g.lower(g.AdamW(p, m, v, grad, sumsq, g.single(4), copied, op.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1})...)
+}
+
+// Copy moves n elements of fp32.
+func Copy(n int) (Program, error) {
+	g := newGraph()
+	return g.lower(g.Narrow(g.single(n), g.single(n)))
 }

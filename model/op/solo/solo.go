@@ -22,6 +22,7 @@ type graph struct {
 	*op.Builder
 	wrt   []*G.Node
 	below map[*G.Node]int
+	f32   []*G.Node // stored in fp32 whatever the program computes in
 }
 
 func newGraph() *graph { return &graph{Builder: op.NewBuilder(), below: map[*G.Node]int{}} }
@@ -30,6 +31,13 @@ func newGraph() *graph { return &graph{Builder: op.NewBuilder(), below: map[*G.N
 func (g *graph) float(shape ...int) *G.Node {
 	n := g.Input(fmt.Sprintf("x%d", len(g.wrt)), shape...)
 	g.wrt = append(g.wrt, n)
+	return n
+}
+
+// single is float for an input that is always fp32: weights of norms, statistics.
+func (g *graph) single(shape ...int) *G.Node {
+	n := g.float(shape...)
+	g.f32 = append(g.f32, n)
 	return n
 }
 
@@ -48,6 +56,11 @@ func (g *graph) lower(outs ...*G.Node) (Program, error) {
 	if err != nil {
 		return Program{}, fmt.Errorf("solo: %w", err)
 	}
+	for _, n := range g.f32 {
+		if v, ok := prog.Value(n); ok {
+			prog.Values[v].Class = engine.F32
+		}
+	}
 	p := Program{Program: prog, Below: map[engine.ValueID]int{}}
 	for n, below := range g.below {
 		if v, ok := prog.Value(n); ok {
@@ -62,7 +75,11 @@ func (g *graph) lower(outs ...*G.Node) (Program, error) {
 func (g *graph) differentiated(outs ...*G.Node) (Program, error) {
 	var seeds []*G.Node
 	for i, o := range outs {
-		seeds = append(seeds, g.Input(fmt.Sprintf("seed%d", i), o.Shape()...))
+		seed := g.Input(fmt.Sprintf("seed%d", i), o.Shape()...)
+		if o.Op().(engine.Lowerable).Lower().Outs[0].Class == engine.F32 {
+			g.f32 = append(g.f32, seed)
+		}
+		seeds = append(seeds, seed)
 	}
 	grads, err := g.Gradients(outs, seeds, g.wrt)
 	if err != nil {
