@@ -38,6 +38,9 @@ func (d *Device) newWeights(cfg Config, s *shard) (*model.Weights, error) {
 	return model.NewShardedWeights(d, s.layout, s.states(), p)
 }
 
+// Unwrap is the backend itself.
+func (d *Device) Unwrap() engine.Backend { return d.Backend }
+
 // Close gives the device back.
 func (d *Device) Close() { d.close() }
 

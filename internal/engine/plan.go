@@ -43,6 +43,11 @@ type Plan struct {
 	hooks   [][]func()
 	memory  []Memory
 	usage   Usage
+
+	started   bool      // it has run
+	plain     bool      // it cannot be recorded
+	watched   bool      // somebody looks at each instruction
+	recording Recording // of the whole plan; nil before the second run
 }
 
 // NewPlan lays the program out in one arena and binds its kernels.
@@ -220,8 +225,18 @@ func (p *Plan) alloc(bytes int64) (Memory, error) {
 	return m, nil
 }
 
-// Run executes the plan once. It allocates nothing.
-func (p *Plan) Run() error { return p.RunRange(0, len(p.steps)) }
+// Run executes the plan once. From the second time on it allocates nothing, and a
+// device that can starts the plan as one.
+func (p *Plan) Run() error {
+	if p.started && !p.plain && p.recording == nil {
+		p.record()
+	}
+	if p.recording != nil && !p.watched {
+		return p.recording.Start()
+	}
+	p.started = true
+	return p.RunRange(0, len(p.steps))
+}
 
 // RunRange executes instructions [from, to).
 func (p *Plan) RunRange(from, to int) error {
@@ -250,6 +265,7 @@ func (p *Plan) OnReady(v ValueID, f func()) {
 	if last < 0 {
 		panic(fmt.Sprintf("engine: OnReady(%s): not computed by the plan", p.prog.Values[v].Name))
 	}
+	p.forget()
 	p.hooks[last] = append(p.hooks[last], f)
 }
 
@@ -291,6 +307,7 @@ func (p *Plan) Usage() Usage { return p.usage }
 
 // Close frees the plan's memory.
 func (p *Plan) Close() {
+	p.forget()
 	for _, m := range p.memory {
 		p.backend.Free(m)
 	}

@@ -7,6 +7,7 @@ import "time"
 // that works behind the host's back is waited for after each call. A plan that
 // is not profiled reads no clock.
 func (p *Plan) Profile() []time.Duration {
+	p.forget()
 	spent := make([]time.Duration, len(p.steps))
 	for i, step := range p.steps {
 		p.steps[i] = func() error {

@@ -16,6 +16,8 @@ type driver struct {
 	eventCreate, eventDestroy, eventRecord, eventSync       uintptr
 	moduleLoad, moduleUnload, getFunction                   uintptr
 	setFunction, launch, encodeTiled                        uintptr
+	captureBegin, captureEnd                                uintptr
+	graphMake, graphLaunch, graphDestroy, graphExecDestroy  uintptr
 	errorName, errorString                                  uintptr
 }
 
@@ -37,6 +39,9 @@ func openDriver() (*driver, error) {
 		"cuEventSynchronize": &d.eventSync,
 		"cuModuleLoadData":   &d.moduleLoad, "cuModuleUnload": &d.moduleUnload, "cuModuleGetFunction": &d.getFunction,
 		"cuFuncSetAttribute": &d.setFunction, "cuLaunchKernel": &d.launch, "cuTensorMapEncodeTiled": &d.encodeTiled,
+		"cuStreamBeginCapture_v2": &d.captureBegin, "cuStreamEndCapture": &d.captureEnd,
+		"cuGraphInstantiateWithFlags": &d.graphMake, "cuGraphLaunch": &d.graphLaunch,
+		"cuGraphDestroy": &d.graphDestroy, "cuGraphExecDestroy": &d.graphExecDestroy,
 		"cuGetErrorName": &d.errorName, "cuGetErrorString": &d.errorString,
 	})
 }

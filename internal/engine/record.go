@@ -1,0 +1,61 @@
+package engine
+
+// Recorder is implemented by backends that start many kernels at the price of one: a
+// device's graphs.
+type Recorder interface {
+	// Record calls run, which starts kernels, and notes them instead of running
+	// them. It fails, with no harm done, where that is not possible.
+	Record(run func() error) (Recording, error)
+}
+
+// Recording starts what was recorded, with the same memory and arguments.
+type Recording interface {
+	Start() error
+	Close()
+}
+
+// recorder finds out whether a backend, or the one it wraps, records.
+func recorder(be Backend) (Recorder, bool) {
+	for {
+		if r, ok := be.(Recorder); ok {
+			return r, true
+		}
+		w, ok := be.(interface{ Unwrap() Backend })
+		if !ok {
+			return nil, false
+		}
+		be = w.Unwrap()
+	}
+}
+
+// record makes the second and later runs of a plan one start, if nothing has to
+// happen on the host between its instructions. The first run is a plain one: what
+// loads on first use is loaded then.
+func (p *Plan) record() {
+	r, ok := recorder(p.backend)
+	if !ok || p.watched {
+		p.plain = true
+		return
+	}
+	for i := range p.prog.Instrs {
+		if p.prog.Instrs[i].Exchange || len(p.hooks[i]) > 0 {
+			p.plain = true
+			return
+		}
+	}
+	recording, err := r.Record(func() error { return p.RunRange(0, len(p.steps)) })
+	if err != nil {
+		p.plain = true
+		return
+	}
+	p.recording = recording
+}
+
+// forget goes back to plain runs, for who wants to see each instruction.
+func (p *Plan) forget() {
+	p.watched = true
+	if p.recording != nil {
+		p.recording.Close()
+		p.recording = nil
+	}
+}
