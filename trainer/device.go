@@ -19,6 +19,7 @@ type Device struct {
 	Path  string
 	close func()
 	gpu   *cuda.Backend // nil if it is no GPU
+	room  func() int64  // bytes that the process can have of it; nil where that is not known
 }
 
 // newWeights allocates what a rank holds of the weights of a training run, in its
@@ -82,5 +83,5 @@ func openCUDA(local int) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device cuda: %w", err)
 	}
-	return &Device{Backend: b, gpu: b, Path: b.Path(), close: b.Close}, nil
+	return &Device{Backend: b, gpu: b, Path: b.Path(), close: b.Close, room: b.Room}, nil
 }

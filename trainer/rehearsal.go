@@ -32,7 +32,8 @@ func NewRehearsal(d *Device, cfg Config, world *World) (*Rehearsal, error) {
 	return rehearse(d, cfg, team)
 }
 
-func rehearse(d *Device, cfg Config, team *team) (*Rehearsal, error) {
+func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
+	defer func() { err = explainMemory(d, cfg, team, err) }()
 	shard := newShard(cfg, team)
 	w, err := d.newWeights(cfg, shard)
 	if err != nil {

@@ -206,12 +206,12 @@ func (r *run) checkVocabulary() error {
 }
 
 // openModel makes the weights and plans.
-func (r *run) openModel(ctx context.Context) error {
+func (r *run) openModel(ctx context.Context) (err error) {
 	c := r.cfg
+	defer func() { err = explainMemory(r.device, c, r.team, err) }()
 	if err := r.checkVocabulary(); err != nil {
 		return err
 	}
-	var err error
 	local := 0
 	if w := r.opt.World; w != nil {
 		local = w.Local

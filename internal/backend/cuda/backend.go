@@ -155,6 +155,40 @@ func (b *Backend) Alloc(bytes int64) (engine.Memory, error) {
 	return m, nil
 }
 
+// Room is how many bytes all memory of this backend may come to: what it has and what
+// is free on the device.
+func (b *Backend) Room() int64 {
+	if b.dry {
+		return 0
+	}
+	defer b.enter()()
+	var free, total uint64
+	syscall(b.driver.memInfo, uintptr(unsafe.Pointer(&free)), uintptr(unsafe.Pointer(&total)))
+	return int64(free) + b.Held()
+}
+
+// Held is how many bytes this backend has.
+func (b *Backend) Held() (bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for m := range b.memory {
+		bytes += m.bytes
+	}
+	return bytes
+}
+
+// Used is how many bytes of the device are taken, by whomever: with the driver's own,
+// what a monitor shows.
+func (b *Backend) Used() int64 {
+	if b.dry {
+		return 0
+	}
+	defer b.enter()()
+	var free, total uint64
+	syscall(b.driver.memInfo, uintptr(unsafe.Pointer(&free)), uintptr(unsafe.Pointer(&total)))
+	return int64(total - free)
+}
+
 // Free implements engine.Backend.
 func (b *Backend) Free(mem engine.Memory) {
 	m := mem.(*memory)

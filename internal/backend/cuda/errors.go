@@ -8,7 +8,7 @@ var (
 	ErrUnavailable = errors.New("no usable NVIDIA GPU")
 
 	// ErrOutOfMemory is returned by Alloc when the device cannot hold a plan.
-	ErrOutOfMemory = errors.New("out of GPU memory: lower trainer.batch_size or data.sequence_length, or set trainer.recompute")
+	ErrOutOfMemory = errors.New("out of GPU memory")
 
 	// ErrDevice says that the device failed while it ran; the backend is of no
 	// further use, what has been saved is intact.
