@@ -78,7 +78,8 @@ inline void taps_of(float (&taps)[K][VEC], float (&b)[VEC], const W *w, const BI
 	}
 }
 
-// y = silu(conv + bias). Floor: bytes, 8 an element of float.
+// y = silu(conv + bias). Floors: bytes, 4 an element of bf16 (0.065 ms for 16384 x 4096 at
+// 4.1 TB/s); a tap takes two instructions, the gate eight.
 extern "C" __global__ void conv1d(Y *y, const X *x, const W *w, const BIAS *bias, const int *docs, const float *s0, index_t length, index_t dim,
 	index_t tile) {
 	index_t d = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;
@@ -127,6 +128,9 @@ extern "C" __global__ void conv1d_state(float *s1, const X *x, const int *docs, 
 
 // dx, ds0, and for each tile the sums for dw[D, K] and then dbias[D] in
 // parts[tile, D (K+1)]. dx, ds0, ds1 and bias may be null.
+//
+// Floors: bytes, 6 an element of bf16 (0.098 ms for 16384 x 4096); about 40 instructions
+// (0.04 ms).
 extern "C" __global__ void conv1d_grad(DX *dx, float *ds0, float *parts, const X *x, const W *w, const BIAS *bias, const int *docs,
 	const float *s0, const DY *dy, const float *ds1, index_t length, index_t dim, index_t tile) {
 	index_t d = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;

@@ -1,4 +1,7 @@
 // Rows of a table by token (model/op/embedding.go).
+//
+// Floors, T 16384, vocabulary 65536, H 2048 in bf16: 134 MB to look up (0.033 ms at
+// 4.1 TB/s), 336 MB for the gradient, most of it zeros (0.082 ms); an addition an element.
 
 extern "C" __global__ void embedding(Y *y, word_t *faults, const W *table, const int *ids, index_t rows, index_t vocab, index_t h) {
 	index_t row = (index_t)blockIdx.x * blockDim.y + threadIdx.y;

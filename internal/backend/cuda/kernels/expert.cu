@@ -1,4 +1,8 @@
 // Rows of tokens to and from the rows of their experts (model/op/expert.go).
+//
+// Floors, T 16384, two experts of a token, H 2048 in bf16: each row read once and written
+// once, 201 MB to the experts or back (0.049 ms at 4.1 TB/s), 335 MB for the gradient of
+// the way back (0.082 ms); at most four operations an element.
 
 #define TOGETHER 4 // rows that a thread reads before it writes
 

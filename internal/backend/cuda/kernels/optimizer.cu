@@ -1,4 +1,5 @@
-// parts[b] = sum of squares of block b's elements of g[n].
+// parts[b] = sum of squares of block b's elements of g[n]. Floor: bytes, 2 an element of
+// bf16.
 #ifndef G
 #define G float
 #endif

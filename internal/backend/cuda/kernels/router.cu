@@ -1,4 +1,7 @@
 // The choice of experts (model/op/router.go). A warp has one token.
+//
+// Floors, T 16384, 8 experts, 2 of a token: 1.3 MB (under a microsecond) and 16 exponentials
+// a token; a launch takes longer.
 
 // probs = softmax(logits), weights and index = the k largest, the lower expert
 // first where they are equal.

@@ -1,5 +1,8 @@
 // Cutting rows into three parts, with a norm for each (model/op/split_norm.go).
 // A warp has a part of a row.
+//
+// Floors, T 16384, 128 + 2 x 16 columns in bf16: 10 MB forward (0.003 ms), 15 MB backward
+// (0.004 ms); a few operations an element. What it takes is the latency of its few rows.
 
 struct StructParts {
 	const void *w[3], *dy[3];
