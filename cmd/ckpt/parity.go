@@ -16,8 +16,11 @@ var errDiffers = errors.New("the model differs from the reference")
 
 func newParityCommand() *cobra.Command {
 	tol := parity.DefaultTolerances()
-	var device string
-	var threads int
+	var (
+		device  string
+		threads int
+		brief   bool
+	)
 	cmd := &cobra.Command{
 		Use:   "parity DIR...",
 		Short: "Compare the model with recorded runs of the reference implementation",
@@ -41,7 +44,11 @@ func newParityCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), report)
+				text := report.String()
+				if brief {
+					text = report.Summary()
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), text)
 				if report.Pass() {
 					passed++
 				}
@@ -58,6 +65,7 @@ func newParityCommand() *cobra.Command {
 	fs.Float64Var(&tol.Gradient, "gradient-tolerance", tol.Gradient, "largest error of a gradient over its tensor's largest element")
 	fs.Float64Var(&tol.AdamWLoss, "adamw-loss-tolerance", tol.AdamWLoss, "largest absolute error of the losses of the AdamW run")
 	fs.Float64Var(&tol.AdamWNorm, "adamw-norm-tolerance", tol.AdamWNorm, "largest relative error of its gradient norms")
+	fs.BoolVar(&brief, "brief", false, "of the gradients, only the worst and those that differ")
 	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
 	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
 	return cmd

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"jambalaya/internal/cli"
@@ -15,7 +16,10 @@ func TestParity(t *testing.T) {
 	t.Parallel()
 	one, other := goldens+"mamba", goldens+"jamba_mamba_only_dense"
 	wantOutput(t, []string{"parity", "--device", "cpu", one, other}, cli.CodeOK,
-		"hidden.0", "gradients", "PASS", "2 of 2 cases pass on cpu/")
+		"hidden.0", "grad.backbone.embeddings.weight", "grad.model.layers.0.mamba.A_log", "gradients", "adamw losses", "greedy tokens", "PASS", "2 of 2 cases pass on cpu/")
+	if out, _ := execute("parity", "--brief", "--device", "cpu", one); strings.Contains(out, "grad.") || !strings.Contains(out, "worst backbone.") {
+		t.Errorf("not brief: %s", out)
+	}
 	for _, flag := range []string{"--tolerance", "--gradient-tolerance", "--adamw-loss-tolerance", "--adamw-norm-tolerance"} {
 		wantOutput(t, []string{"parity", "--device", "cpu", flag, "1e-300", one}, cli.CodeFailure,
 			"FAIL", "0 of 1 cases pass", "the model differs from the reference")

@@ -175,7 +175,7 @@ func (r *runner) compare(s *step, v engine.ValueID, name string) error {
 	return nil
 }
 
-// compareGrads adds the largest relative error of all gradients, and its tensor.
+// compareGrads adds the largest relative error of each gradient, and of all.
 func (r *runner) compareGrads(w *model.Weights) error {
 	grads := make([][]float32, len(w.Params))
 	for i, p := range w.Params {
@@ -191,9 +191,11 @@ func (r *runner) compareGrads(w *model.Weights) error {
 			return err
 		}
 		count++
-		if e := relative(got, want); e > worst || math.IsNaN(e) {
+		e := relative(got, want)
+		if e > worst || math.IsNaN(e) {
 			worst, note = e, name
 		}
+		r.report.Checks = append(r.report.Checks, Check{Name: "grad." + name, Error: e, Limit: r.tol.Gradient, Detail: true})
 		return nil
 	})
 	if err != nil {

@@ -26,6 +26,9 @@ type Check struct {
 	Error float64
 	Limit float64
 	Note  string // the tensor with the largest error, say
+
+	// Detail is a check that a summary leaves out if it passes, as another sums it up.
+	Detail bool
 }
 
 // Pass says whether the error is within the limit; one that is not a number is not.
@@ -51,8 +54,19 @@ func (r *Report) add(name string, err, limit float64, note string) {
 	r.Checks = append(r.Checks, Check{Name: name, Error: err, Limit: limit, Note: note})
 }
 
-// String is the block that is printed for a case.
-func (r *Report) String() string {
+// String is the block that is printed for a case: every check.
+func (r *Report) String() string { return r.block(true) }
+
+// Summary is the block without the details that pass.
+func (r *Report) Summary() string { return r.block(false) }
+
+func (r *Report) block(details bool) string {
+	width := 0
+	for _, c := range r.Checks {
+		if details || !c.Detail || !c.Pass() {
+			width = max(width, len(c.Name))
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", r.Name)
 	for _, c := range r.Checks {
@@ -60,7 +74,11 @@ func (r *Report) String() string {
 		if !c.Pass() {
 			verdict = "DIFFERS"
 		}
-		fmt.Fprintf(&b, "  %-22s %9.2e  (limit %.0e)  %-7s %s\n", c.Name, c.Error, c.Limit, verdict, c.Note)
+		if !details && c.Detail && c.Pass() {
+			continue
+		}
+		line := fmt.Sprintf("  %-*s %9.2e  (limit %.0e)  %-7s %s", width, c.Name, c.Error, c.Limit, verdict, c.Note)
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if r.Pass() {
 		b.WriteString("  PASS\n")
