@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sort"
 	"testing"
-	"time"
 
 	"jambalaya/internal/backend/cpu"
 	"jambalaya/internal/backend/cuda"
@@ -134,60 +132,5 @@ func TestCUDATraining(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// BenchmarkCUDAStep times forward and backward of two models in bf16, and each
-// kernel of them by itself.
-func BenchmarkCUDAStep(b *testing.B) {
-	cfg := model.Default()
-	cfg.VocabSize, cfg.AttnLayerPeriod, cfg.AttnLayerOffset, cfg.ExpertLayerPeriod, cfg.ExpertLayerOffset = 65536, 8, 4, 2, 1
-	cfg.NumExperts, cfg.NumExpertsPerTok = 8, 2
-	small := cfg
-	small.HiddenSize, small.IntermediateSize, small.NumHiddenLayers, small.NumAttentionHeads, small.NumKeyValueHeads = 512, 1024, 8, 8, 2
-	b.Run("small", func(b *testing.B) { benchmarkStep(b, small, 16, 1024) })
-	large := cfg
-	large.HiddenSize, large.IntermediateSize, large.NumHiddenLayers, large.NumAttentionHeads, large.NumKeyValueHeads = 2048, 4096, 16, 16, 4
-	b.Run("1b", func(b *testing.B) { benchmarkStep(b, large, 8, 2048) })
-}
-
-func benchmarkStep(b *testing.B, cfg model.Config, batch, length int) {
-	be := gpu(b)
-	r := newTrained(b, be, cfg, batch, length, engine.Options{Compute: engine.BFloat16})
-	sync := func() {
-		if err := be.Sync(); err != nil {
-			b.Fatal(err)
-		}
-	}
-	run := func() {
-		if err := r.plan.Run(); err != nil {
-			b.Fatal(err)
-		}
-		sync()
-	}
-	run()
-	b.ResetTimer()
-	for b.Loop() {
-		run()
-	}
-	b.ReportMetric(float64(batch*length*b.N)/b.Elapsed().Seconds(), "tokens/s")
-	b.ReportMetric(float64(r.plan.Usage().Arena)/(1<<30), "GiB-planned")
-	spent, total := map[string]time.Duration{}, time.Duration(0)
-	for i, c := range r.plan.Calls() {
-		start := time.Now()
-		if err := r.plan.RunRange(i, i+1); err != nil {
-			b.Fatal(err)
-		}
-		sync()
-		spent[c.Kernel] += time.Since(start)
-		total += time.Since(start)
-	}
-	names := make([]string, 0, len(spent))
-	for name := range spent {
-		names = append(names, name)
-	}
-	sort.Slice(names, func(i, j int) bool { return spent[names[i]] > spent[names[j]] })
-	for _, name := range names {
-		b.Logf("%-20s %8.2f ms %5.1f%%", name, spent[name].Seconds()*1e3, 100*spent[name].Seconds()/total.Seconds())
 	}
 }

@@ -39,11 +39,11 @@ func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.Init(cfg.Trainer.Seed); err != nil {
-		return nil, err
-	}
 	l, err := newLearner(d, w, cfg, team, shard)
 	if err != nil {
+		return nil, err
+	}
+	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		return nil, err
 	}
 	rows, length := cfg.Trainer.BatchSize/team.size(), cfg.Data.SequenceLength
