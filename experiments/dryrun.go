@@ -31,7 +31,7 @@ func DryRun(g *Grid, opt Options) error {
 		seconds := g.cellSeconds(cfg, step.seconds)
 		total += seconds * float64(len(g.Spec.Seeds))
 		match := fmt.Sprintf("%+.2f%%", 100*a.Match)
-		if a == reference {
+		if a == reference || g.Spec.Match.By == MatchNone {
 			match = "-"
 		}
 		fmt.Fprintf(w, "%-22s %9s %9s %8s %12s %8d %6s %9s %10s\n", a.Name, fmt.Sprintf("%d/%d", a.Cost.AttentionLayers, a.Cost.Layers),

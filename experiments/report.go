@@ -77,6 +77,9 @@ func (s *Results) document() (*document, error) {
 	d.table(s.runTable())
 	d.text("Every number above is computed from these runs: %s/NAME/%s and %s have what each measured, %s the measured costs, %s and %s one row a run.",
 		cellsDir, metricsFile, resultFile, costsDir, resultsCSV, resultsFile)
+	if paths := s.computedOn(); len(paths) > 0 {
+		d.text("Computed on %s.", join(paths))
+	}
 	d.heading("What this does not show")
 	d.list(s.caveats())
 	return d, nil
@@ -192,7 +195,7 @@ func (s *Results) stabilityTable() *grid {
 }
 
 func (s *Results) runTable() *grid {
-	t := &grid{Head: []string{"run", "seed", "bits a byte", "nats a token", "steps", "configuration", "order of samples", "computed on"}, Left: 1}
+	t := &grid{Head: []string{"run", "seed", "bits a byte", "nats a token", "steps", "configuration", "order of samples"}, Left: 1}
 	for _, c := range s.Grid.Cells {
 		r := s.Cells[c]
 		if r == nil {
@@ -200,11 +203,11 @@ func (s *Results) runTable() *grid {
 			if err := s.Failed[c]; err != nil {
 				problem = "failed: " + err.Error()
 			}
-			t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), problem, "", "", "", "", "")
+			t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), problem, "", "", "", "")
 			continue
 		}
 		t.add(filepath.ToSlash(filepath.Join(cellsDir, c.Name)), fmt.Sprint(c.Seed), bitsMetric.format(float64(r.BitsPerByte)), lossMetric.format(float64(r.ValLoss)),
-			fmt.Sprint(r.Steps), r.ConfigHash[:12], r.DataHash[:12], r.ComputedOn)
+			fmt.Sprint(r.Steps), r.ConfigHash[:12], r.DataHash[:12])
 	}
 	return t
 }

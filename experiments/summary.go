@@ -42,10 +42,20 @@ func (m metric) change(x float64) string {
 	switch {
 	case math.IsNaN(x):
 		return "–"
+	case math.Abs(x) < m.shown():
+		return m.change0()
 	case m.percent:
 		return fmt.Sprintf("%+.1f", 100*x)
 	}
 	return fmt.Sprintf("%+.4f", x)
+}
+
+// change0 is a difference of nothing, which has no sign.
+func (m metric) change0() string {
+	if m.percent {
+		return "0.0"
+	}
+	return "0.0000"
 }
 
 var (
