@@ -55,7 +55,7 @@ func writingDir(step, generation int64) string {
 
 func deletingDir(step int64) string { return ".tmp-" + stepDir(step) + "-deleted" }
 
-var temporary = regexp.MustCompile(`^\.tmp-(step-[0-9]{8,})-(?:g([0-9]+)|deleted)$`)
+var temporary = regexp.MustCompile(`^\.tmp-(step-[0-9]{8,})-(?:g([0-9]+)|deleted)(?:\.cleared)?$`)
 
 // isLeftover reports whether a directory may be removed by a process of this
 // generation: exactly the names made above, and none of a later generation.

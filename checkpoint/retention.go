@@ -99,11 +99,34 @@ func (m *Manager) clearLeftovers() error {
 		if !isLeftover(f.Name(), m.opt.Generation) {
 			continue
 		}
-		if err := vfs.RemoveAll(m.fsys, path.Join(m.dir, f.Name())); err != nil {
+		if err := m.clear(path.Join(m.dir, f.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// clear removes what another process may be writing at this moment, not knowing yet
+// that it has been replaced. It takes the name away first: what that process still
+// creates below it then fails, instead of filling the directory that is being removed.
+func (m *Manager) clear(name string) error {
+	away := name + ".cleared"
+	if err := vfs.RemoveAll(m.fsys, away); err != nil {
+		return err
+	}
+	switch err := m.fsys.Rename(name, away); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it cleared up itself
+	case err != nil:
+		return err
+	}
+	var err error
+	for range 3 { // a file that was being created may come late
+		if err = vfs.RemoveAll(m.fsys, away); err == nil {
+			break
+		}
+	}
+	return err
 }
 
 // tryWriting finds out that a directory is read-only before training begins.

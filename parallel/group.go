@@ -68,6 +68,7 @@ type TensorGroup interface {
 type GroupOptions struct {
 	ChunkBytes int           // of a message, a multiple of 4; 0: 512 KiB
 	Timeout    time.Duration // longest wait for one message; 0: 5 minutes
+	Waits      *Waits        // is told what goes on; nil: nobody is
 }
 
 // depth is how many chunks a rank sends ahead of those it has received. It covers
@@ -84,6 +85,8 @@ type communicator struct {
 	options   GroupOptions
 	next      uint32 // number of the next operation
 	busy      atomic.Bool
+	current   atomic.Pointer[current] // operation, if there are Waits
+	peer      atomic.Int64            // rank that it waits for, and one; 0: none
 }
 
 // NewGroup returns the calling rank's hold on the group of some ranks of the
@@ -107,10 +110,12 @@ func NewGroup(t Transport, name string, ranks []int, options GroupOptions) (Grou
 	if rank < 0 {
 		return nil, argument("group %s: rank %d is not one of %v", name, t.Rank(), ranks)
 	}
-	return &communicator{
+	g := &communicator{
 		transport: t, channel: t.Channel(name), name: name,
 		ranks: slices.Clone(ranks), rank: rank, options: options,
-	}, nil
+	}
+	options.Waits.add(g)
+	return g, nil
 }
 
 func (g *communicator) Rank() int { return g.rank }
@@ -137,6 +142,10 @@ func (g *communicator) run(ctx context.Context, op Op, kind Kind, body func(*ope
 			Run: id.Run, Generation: id.Generation, Step: op.Step, Operation: g.next, Kind: kind,
 		}}
 		g.next++
+		if g.options.Waits != nil {
+			g.current.Store(&current{kind, op, time.Now()})
+			defer g.current.Store(nil)
+		}
 		if err = ctx.Err(); err == nil {
 			err = body(o)
 		}
@@ -158,6 +167,8 @@ func (o *operation) send(to int, chunk uint32, total int, payload *Buffer) error
 	m.Chunk, m.Total = chunk, uint64(total)
 	ctx, cancel := context.WithTimeoutCause(o.ctx, o.options.Timeout, o.silent(to, "took no message"))
 	defer cancel()
+	o.peer.Store(int64(o.ranks[to]) + 1)
+	defer o.peer.Store(0)
 	if err := o.channel.Send(ctx, o.ranks[to], m); err != nil {
 		return because(ctx, o.ranks[to], err)
 	}
@@ -168,6 +179,8 @@ func (o *operation) send(to int, chunk uint32, total int, payload *Buffer) error
 func (o *operation) recv(from int, chunk uint32, total, want int) (*Buffer, error) {
 	ctx, cancel := context.WithTimeoutCause(o.ctx, o.options.Timeout, o.silent(from, "sent nothing"))
 	defer cancel()
+	o.peer.Store(int64(o.ranks[from]) + 1)
+	defer o.peer.Store(0)
 	m, err := o.channel.Recv(ctx, o.ranks[from])
 	if err != nil {
 		return nil, because(ctx, o.ranks[from], err)

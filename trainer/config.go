@@ -40,6 +40,12 @@ type RunConfig struct {
 	// that of the last 128 steps. 0: none.
 	SpikeThreshold float64 `yaml:"spike_threshold"`
 
+	// HangSeconds without a step make a worker say what it waits for, with the stacks of
+	// all that it does. 0: never.
+	HangSeconds int `yaml:"hang_seconds"`
+	// Audit records which samples each rank read in each step: audit-r0000.jsonl.
+	Audit bool `yaml:"audit"`
+
 	EvalEvery  int `yaml:"eval_every"`  // steps from one validation to the next; the last step has one too
 	EvalTokens int `yaml:"eval_tokens"` // held-out tokens of a validation
 
@@ -64,7 +70,7 @@ func Default() Config {
 		Model: model.Default(),
 		Data:  data.Default(),
 		Trainer: RunConfig{
-			Steps: 1000, Seed: 1, BatchSize: 8, Accumulation: 1, Recompute: "none", EvalEvery: 100, EvalTokens: 1 << 16,
+			Steps: 1000, Seed: 1, BatchSize: 8, Accumulation: 1, Recompute: "none", HangSeconds: 45, EvalEvery: 100, EvalTokens: 1 << 16,
 			SampleTokens: 256, SamplePrompts: []string{"func main() {"}, Samples: 1, SampleTemperature: 0.8, SampleTopP: 0.95,
 			Device: "auto", Precision: "auto",
 		},
@@ -132,6 +138,7 @@ func (c RunConfig) Validate() error {
 	if !(c.SpikeThreshold >= 0 && c.SpikeThreshold <= 1e6) {
 		f.Add("spike_threshold", "%v is not between 0 and a million", c.SpikeThreshold)
 	}
+	within("hang_seconds", c.HangSeconds, 0, 24*3600)
 	within("eval_every", c.EvalEvery, 1, many)
 	within("eval_tokens", c.EvalTokens, 1, many)
 	c.validateSamples(&f)

@@ -31,6 +31,7 @@ type learner struct {
 	exchange  *model.Exchange
 	exchanger *exchanger
 	update    *model.Update
+	own       []model.Span // parts of the gradient whose norm this rank computes; none: no tensor is its own
 	state     optim.State
 
 	batches  []data.Batch // this rank's part of the micro-batches of a step
@@ -76,8 +77,9 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	}
 	l.grads = newGradients(be, w, s, g, l.plan, cfg.Parallel.BucketMiB<<20/4)
 	o := cfg.Optim
+	l.own = s.own()
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
-		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, s.own())
+		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, l.own)
 	if err != nil {
 		l.plan.Close()
 		return nil, err
@@ -159,9 +161,12 @@ func (l *learner) backward(ctx context.Context, step int64, targets int) (err er
 // norm returns the sum of squares of the gradient of all ranks, and adds the readings
 // up on the way: what is not finite on one rank is so on all.
 func (l *learner) norm(ctx context.Context, step int64) (float64, error) {
-	mine, err := l.update.Norm()
-	if err != nil {
-		return 0, err
+	mine := 0.0
+	if len(l.own) > 0 { // there may be more ranks than tensors
+		var err error
+		if mine, err = l.update.Norm(); err != nil {
+			return 0, err
+		}
 	}
 	sums := append(l.readings.sums, mine)
 	if err := l.team.sum(ctx, parallel.Op{Step: step, Name: "norm"}, sums); err != nil {

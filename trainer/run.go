@@ -81,6 +81,9 @@ type run struct {
 	done    int64           // optimiser steps taken
 	tokens  int64           // read by them
 	show    *term.Progress
+
+	audit    *audit    // nil: none
+	watchdog *watchdog // while it trains
 }
 
 func (r *run) close() {
@@ -102,6 +105,7 @@ func (r *run) close() {
 	if r.team != nil {
 		r.team.close()
 	}
+	r.audit.close()
 	if r.device != nil {
 		r.device.Close()
 	}

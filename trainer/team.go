@@ -26,6 +26,7 @@ type team struct {
 
 	options parallel.GroupOptions
 	waited  time.Duration // in operations of control, since it was last read
+	waits   parallel.Waits
 }
 
 // newTeam forms the groups of a configuration's mesh.
@@ -45,6 +46,7 @@ func newTeam(cfg Config, w *World) (*team, error) {
 	t.options = parallel.GroupOptions{
 		ChunkBytes: cfg.Parallel.ChunkKiB << 10,
 		Timeout:    time.Duration(cfg.Parallel.TimeoutSeconds) * time.Second,
+		Waits:      &t.waits,
 	}
 	for _, g := range []struct {
 		group *parallel.Group

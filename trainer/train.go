@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"jambalaya/checkpoint"
@@ -34,6 +35,11 @@ func (r *run) train(ctx context.Context) error {
 		r.show = term.NewProgress(r.opt.Stdout, term.Options{Label: "train", Start: r.done, Total: steps})
 		defer r.show.Close()
 	}
+	if err := r.openAudit(); err != nil {
+		return err
+	}
+	r.watchdog = newWatchdog(time.Duration(r.cfg.Trainer.HangSeconds)*time.Second, &r.team.waits, os.Stderr)
+	defer r.watchdog.close()
 	defer context.AfterFunc(ctx, func() { r.printf("stopping after this step; once more stops at once") })()
 	for r.done < steps {
 		if err := r.oneStep(ctx, steps); err != nil {
@@ -64,11 +70,17 @@ func (r *run) validateInitial(ctx context.Context) error {
 func (r *run) oneStep(ctx context.Context, steps int64) error {
 	began := time.Now()
 	r.team.waited = 0
-	res, err := r.learner.step(ctx, r.done+1, steps, func(b *data.Batch) error { return r.loader.Next(ctx, b) })
+	res, err := r.learner.step(ctx, r.done+1, steps, func(b *data.Batch) error {
+		if err := r.loader.Next(ctx, b); err != nil {
+			return err
+		}
+		return r.audit.read(r.done+1, b.First, len(b.Inputs)/r.cfg.Data.SequenceLength)
+	})
 	if err != nil {
 		return err
 	}
 	r.done++
+	r.watchdog.alive()
 	r.tokens += int64(res.Tokens)
 	seconds := time.Since(began).Seconds()
 	rate := float64(res.Tokens) / seconds

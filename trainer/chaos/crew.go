@@ -251,15 +251,22 @@ func (l *lab) crewReference(ctx context.Context, size int, more ...string) (outc
 	return outcomeOf(ctx, c.dir)
 }
 
-// said returns when the run first printed a text after a moment.
-func (c *crew) said(ctx context.Context, after time.Time, text string) (time.Time, error) {
-	var when time.Time
-	_, err := c.until(ctx, fmt.Sprintf("it does not say %q", text), func() (bool, error) {
+// ends returns when the coordinator said, after a moment, that a generation ends, or
+// when there was another one.
+func (c *crew) ends(ctx context.Context, after time.Time, generation uint64) (time.Time, error) {
+	var said time.Time
+	seen, err := c.until(ctx, fmt.Sprintf("generation %d does not end", generation), func() (bool, error) {
 		var ok bool
-		when, ok = c.out.when(after, text)
-		return ok, nil
+		if said, ok = c.out.when(after, fmt.Sprintf("generation %d ends", generation)); ok {
+			return true, nil
+		}
+		now, err := c.generation()
+		return now > generation, err
 	})
-	return when, err
+	if said.IsZero() {
+		return seen, err
+	}
+	return said, err
 }
 
 // quantile returns the value below which a share of the durations lies.

@@ -76,7 +76,7 @@ func (l *lab) measureKills(ctx context.Context) (*kills, error) {
 			}
 			k.succeeded = append(k.succeeded, seen.Sub(at))
 		} else {
-			seen, err := c.said(ctx, at, fmt.Sprintf("generation %d ends", before))
+			seen, err := c.ends(ctx, at, before)
 			if err != nil {
 				return nil, err
 			}
@@ -151,7 +151,7 @@ func stoppedWorker(ctx context.Context, l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	evicted, err := c.said(ctx, at, fmt.Sprintf("generation %d ends", before))
+	evicted, err := c.ends(ctx, at, before)
 	if err != nil {
 		return result{}, err
 	}
