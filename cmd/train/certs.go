@@ -52,7 +52,7 @@ their files within a second, so that nothing has to stop for it:
 	fs := cmd.Flags()
 	fs.StringVar(&out, "out", "certs", "`directory` to make them in")
 	fs.IntVar(&workers, "workers", 0, "workers, named 0 to `N`-1")
-	fs.StringSliceVar(&names, "worker", nil, "a worker of this `name`; may be repeated. \"\" makes one certificate for all workers")
+	fs.StringArrayVar(&names, "worker", nil, "a worker of this `name`; may be repeated. \"\" makes one certificate for all workers")
 	fs.BoolVar(&plan.Watcher, "watcher", false, "one more, for who may see the status and nothing else")
 	fs.IntVar(&plan.Days, "days", 365, "for which they hold")
 	fs.BoolVar(&plan.NewAuthority, "new-authority", false, "replace the authority; the old one stays trusted")
