@@ -348,6 +348,17 @@ func (r *run) openMetrics() (err error) {
 	if r.done == 0 {
 		last = -1
 	}
+	if r.opt.World != nil {
+		// A rank of an earlier generation may wake up with a line to write: it has the
+		// old file then.
+		text, err := os.ReadFile(r.dir.file(metricsFile))
+		if err == nil {
+			err = writeFile(r.dir.file(metricsFile), text)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
 	if r.metrics, err = report.OpenMetrics(r.dir.file(metricsFile), last); err != nil {
 		return err
 	}

@@ -103,6 +103,9 @@ func (a *agent) appoint(term uint64, log *cluster.Log) {
 	if log.Damaged > 0 {
 		a.opt.Say(true, fmt.Sprintf("%s has %d damaged lines; their numbers are not used again", cluster.LogName, log.Damaged))
 	}
+	if last := log.Last(); last != nil {
+		a.opt.Say(false, fmt.Sprintf("this worker coordinates from now on, in term %d, after generation %d", term, last.Number))
+	}
 	a.term = term
 	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log)
 }
