@@ -17,7 +17,7 @@ func TestCerts(t *testing.T) {
 	if _, err := pki.Open(filepath.Join(dir, "certs"), "worker-1"); err != nil {
 		t.Error(err)
 	}
-	checkProcess(t, train(t, dir, "certs", "--worker", "node-a,", "--days", "1"), 0, nil, []string{"worker-node-a.pem", "certs/worker.pem: worker+coordinator of any name"})
+	checkProcess(t, train(t, dir, "certs", "--worker", "node-a", "--worker", "", "--days", "1"), 0, nil, []string{"worker-node-a.pem", "certs/worker.pem: worker+coordinator of any name"})
 	checkProcess(t, train(t, dir, "certs"), cli.CodeConfig, []string{"--workers: 0 is not between 1 and 4096"}, nil)
 	checkProcess(t, train(t, dir, "certs", "--worker", "../x"), cli.CodeConfig, []string{`certificates: name of a worker: "../x" is not made of a-z, 0-9`}, nil)
 	checkProcess(t, train(t, dir, "certs", "--workers", "1", "--days", "-1"), cli.CodeConfig, []string{"certificates: -1 days"}, nil)
