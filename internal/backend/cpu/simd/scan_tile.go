@@ -12,7 +12,7 @@ const (
 type scanKernels struct {
 	lanes       int
 	prepare     func(pre, dt, z, bias, x, y *float32, ld, ahead, steps int)
-	prepareGrad func(pre, x, dt, z, dy, bias *float32, ld, steps int)
+	prepareGrad func(pre, x, dt, z, dy, bias, dx, ddt, dz *float32, ld, ahead, steps int)
 	forward     func(y, x, pre, b, c, a, h, dskip *float32, ld, steps int)
 	states      func(trace, dz, pre, b, c, a, dskip *float32, ld, steps int)
 	reverse     func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, steps int)
@@ -174,7 +174,8 @@ func (g *scanTiles) runGrad(at, c, t, steps int) {
 	for lane := 0; lane < tileWidth; lane += k.lanes {
 		c, at, pre := c+lane, at+lane, g.pre[lane:]
 		i, end := t*g.Dim+c, last*g.Dim+c
-		k.prepareGrad(&pre[0], &g.X[i], &g.Dt[i], &g.Z[i], &g.DY[i], &g.Bias[c], ld, steps)
+		k.prepareGrad(&pre[0], &g.X[i], &g.Dt[i], &g.Z[i], &g.DY[i], &g.Bias[c], &g.DX[i], &g.DDt[i], &g.DZ[i],
+			ld, -ld*g.Chunk, steps)
 		k.states(&g.trace[lane], &g.DZ[i], &pre[0], &g.B[t*tileWidth], &g.C[t*tileWidth], &g.a[at], &g.DSkip[c], ld, steps)
 		k.reverse(&g.DX[end], &g.DDt[end], &g.DB[last*tileWidth], &g.DC[last*tileWidth], &pre[(steps-1)*5*tileWidth],
 			&g.B[last*tileWidth], &g.C[last*tileWidth], &g.trace[(steps-1)*2*tileSize+lane], &g.products[lane],

@@ -3213,17 +3213,21 @@ step115:
 	VZEROUPPER
 	RET
 
-// func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-64
+// func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-96
 	MOVQ         pre+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         dt+16(FP), DX
 	MOVQ         z+24(FP), BX
 	MOVQ         dy+32(FP), SI
-	MOVQ         ld+48(FP), DI
-	MOVQ         bias+40(FP), R8
-	VMOVUPS      (R8), Z0
+	MOVQ         ld+72(FP), DI
+	MOVQ         dx+48(FP), R8
+	MOVQ         ddt+56(FP), R9
+	MOVQ         dz+64(FP), R10
+	MOVQ         ahead+80(FP), R11
+	MOVQ         bias+40(FP), R12
+	VMOVUPS      (R12), Z0
 	VBROADCASTSS const3fb8aa3b<>+0(SB), Z1
 	VBROADCASTSS const3f318000<>+0(SB), Z2
 	VBROADCASTSS constb95e8083<>+0(SB), Z3
@@ -3248,9 +3252,16 @@ TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS const3eaaa992<>+0(SB), Z22
 	VBROADCASTSS constbefffff9<>+0(SB), Z23
 	VBROADCASTSS const3f800000<>+0(SB), Z24
-	MOVQ         steps+56(FP), R8
+	MOVQ         steps+88(FP), R12
 
 step116:
+	PREFETCHT1   (CX)(R11*1)
+	PREFETCHT1   (DX)(R11*1)
+	PREFETCHT1   (BX)(R11*1)
+	PREFETCHT1   (SI)(R11*1)
+	PREFETCHT1   (R8)(R11*1)
+	PREFETCHT1   (R9)(R11*1)
+	PREFETCHT1   (R10)(R11*1)
 	VADDPS       (DX), Z0, Z25
 	VXORPS       Z12, Z25, Z26
 	VMAXPS       Z26, Z10, Z26
@@ -3332,7 +3343,10 @@ step116:
 	ADDQ         DI, DX
 	ADDQ         DI, BX
 	ADDQ         DI, SI
-	DECQ         R8
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         R12
 	JNZ          step116
 	VZEROUPPER
 	RET
@@ -7648,24 +7662,35 @@ step234:
 	VZEROUPPER
 	RET
 
-// func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-64
+// func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-96
 	MOVQ         pre+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         dt+16(FP), DX
 	MOVQ         z+24(FP), BX
 	MOVQ         dy+32(FP), SI
-	MOVQ         ld+48(FP), DI
-	MOVQ         bias+40(FP), R8
-	VMOVUPS      (R8), Y0
+	MOVQ         ld+72(FP), DI
+	MOVQ         dx+48(FP), R8
+	MOVQ         ddt+56(FP), R9
+	MOVQ         dz+64(FP), R10
+	MOVQ         ahead+80(FP), R11
+	MOVQ         bias+40(FP), R12
+	VMOVUPS      (R12), Y0
 	VBROADCASTSS constc2d00000<>+0(SB), Y1
 	VBROADCASTSS const42b20000<>+0(SB), Y2
 	VXORPS       Y3, Y3, Y3
 	VBROADCASTSS const3f800000<>+0(SB), Y4
-	MOVQ         steps+56(FP), R8
+	MOVQ         steps+88(FP), R12
 
 step235:
+	PREFETCHT1   (CX)(R11*1)
+	PREFETCHT1   (DX)(R11*1)
+	PREFETCHT1   (BX)(R11*1)
+	PREFETCHT1   (SI)(R11*1)
+	PREFETCHT1   (R8)(R11*1)
+	PREFETCHT1   (R9)(R11*1)
+	PREFETCHT1   (R10)(R11*1)
 	VADDPS       (DX), Y0, Y5
 	VXORPS       const80000000<>+0(SB), Y5, Y6
 	VMAXPS       Y6, Y1, Y6
@@ -7771,7 +7796,10 @@ step235:
 	ADDQ         DI, DX
 	ADDQ         DI, BX
 	ADDQ         DI, SI
-	DECQ         R8
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	DECQ         R12
 	JNZ          step235
 	VZEROUPPER
 	RET

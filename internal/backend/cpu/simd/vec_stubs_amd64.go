@@ -87,7 +87,7 @@ func adamWAVX512(p []float32, m []float32, v []float32, g []float32, scale float
 func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
+func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
 
 //go:noescape
 func scanForwardAVX512(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)
@@ -183,7 +183,7 @@ func adamWAVX2(p []float32, m []float32, v []float32, g []float32, scale float32
 func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
+func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
 
 //go:noescape
 func scanForwardAVX2(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)

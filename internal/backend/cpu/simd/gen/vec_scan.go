@@ -77,7 +77,7 @@ func (m moves) loop(body func()) {
 
 // scanPrepare writes for each step delta = softplus(dt + bias) and silu(z): pre[steps, 2, 16]. It prefetches the
 // rows of a run that lies ahead bytes further on: a tile uses one cache line of each, too far apart for the
-// hardware to guess. (The backward pass computes long enough at each row to gain nothing from that.)
+// hardware to guess.
 func (v target) scanPrepare() {
 	v.function("scanPrepare", "func(pre, dt, z, bias, x, y *float32, ld, ahead, steps int)")
 	pre, dt, z, ld := pointer("pre"), pointer("dt"), pointer("z"), pointer("ld")
@@ -104,17 +104,21 @@ func (v target) scanPrepare() {
 }
 
 // scanPrepareGrad writes for each step delta, its derivative sigmoid(dt + bias), dy silu(z), dy silu'(z) and x:
-// pre[steps, 5, 16].
+// pre[steps, 5, 16]. It prefetches as scanPrepare does, also the rows that the backward pass will write.
 func (v target) scanPrepareGrad() {
-	v.function("scanPrepareGrad", "func(pre, x, dt, z, dy, bias *float32, ld, steps int)")
+	v.function("scanPrepareGrad", "func(pre, x, dt, z, dy, bias, dx, ddt, dz *float32, ld, ahead, steps int)")
 	pre, x, dt, z, dy, ld := pointer("pre"), pointer("x"), pointer("dt"), pointer("z"), pointer("dy"), pointer("ld")
+	dx, ddt, dz, ahead := pointer("dx"), pointer("ddt"), pointer("dz"), pointer("ahead")
 	bias := v.get(Mem{Base: pointer("bias")})
 	plus := v.softplus()
 	s := plus.sigmoids()
 	var m moves
 	m.add(I32(5*scanRow), pre)
-	m.add(ld, x, dt, z, dy)
+	m.add(ld, x, dt, z, dy, dx, ddt, dz)
 	m.loop(func() {
+		for _, p := range []reg.Register{x, dt, z, dy, dx, ddt, dz} {
+			PREFETCHT1(Mem{Base: p, Index: ahead, Scale: 1})
+		}
 		delta := v.reg()
 		VADDPS(Mem{Base: dt}, bias, delta)
 		VMOVUPS(s.sigmoid(delta), row(pre, 1))
