@@ -19,6 +19,9 @@ type Rehearsal struct {
 	next    func(*data.Batch) error
 }
 
+// untimedSteps is what a schedule without a number of steps is taken to have left.
+const untimedSteps = 10_000
+
 // NewRehearsal makes a model with fresh weights on a device, for one rank of a
 // world; nil: alone.
 func NewRehearsal(d *Device, cfg Config, world *World) (*Rehearsal, error) {
@@ -39,6 +42,7 @@ func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Trainer.SpikeThreshold = 0 // the losses of random tokens are all alike: any may seem a spike
 	l, err := newLearner(d, w, cfg, team, shard)
 	if err != nil {
 		return nil, err
@@ -69,7 +73,11 @@ func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
 // Step takes the next optimiser step.
 func (r *Rehearsal) Step() (StepResult, error) {
 	r.taken++
-	return r.learner.step(context.Background(), r.taken, int64(r.learner.cfg.Trainer.Steps), r.next)
+	steps := int64(r.learner.cfg.Trainer.Steps)
+	if steps == 0 { // as many as fit into some minutes: long after any that is rehearsed
+		steps = r.taken + untimedSteps
+	}
+	return r.learner.step(context.Background(), r.taken, steps, r.next)
 }
 
 // Weights are those that the steps change.

@@ -55,6 +55,15 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// A run that ends after some minutes has no number of steps; its rates must be numbers all the same.
+func TestStepOfATimedRun(t *testing.T) {
+	t.Parallel()
+	set := []string{"trainer.threads=1", "trainer.steps=0", "trainer.minutes=1"}
+	if _, err := Step(context.Background(), StepOptions{Preset: "test-tiny", Set: set, Steps: 2, Profile: 1}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConfigurationErrors(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]StepOptions{

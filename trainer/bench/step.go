@@ -11,6 +11,7 @@ import (
 	"jambalaya/internal/cli"
 	"jambalaya/internal/resident"
 	"jambalaya/trainer"
+	"jambalaya/trainer/optim"
 )
 
 // StepOptions choose the step to be measured.
@@ -122,12 +123,16 @@ func timeSteps(ctx context.Context, r *trainer.Rehearsal, steps int) ([]time.Dur
 	return times, nil
 }
 
-// takeStep ends with the device idle, as a step that reads its loss does.
+// takeStep ends with the device idle, as a step that reads its loss does. A step whose update is skipped is none to
+// be timed.
 func takeStep(ctx context.Context, r *trainer.Rehearsal) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("bench: stopped: %w", err)
 	}
-	_, err := r.Step()
+	step, err := r.Step()
+	if err == nil && step.Verdict != optim.Applied {
+		err = fmt.Errorf("bench: step not applied (%s): loss %v, gradient norm %v", step.Verdict, step.Loss, step.GradNorm)
+	}
 	return err
 }
 
