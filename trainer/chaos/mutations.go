@@ -18,6 +18,7 @@ import (
 	"jambalaya/internal/vfs"
 	"jambalaya/model"
 	"jambalaya/parallel"
+	"jambalaya/parallel/cluster"
 	"jambalaya/trainer"
 	"jambalaya/trainer/report"
 )
@@ -67,7 +68,7 @@ func allReaders(dir string) ([]reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(readers, shards, texts, []reader{headerReader()}), nil
+	return slices.Concat(readers, shards, texts, []reader{headerReader(), controlReader()}), nil
 }
 
 // checkpointReaders read the files of a checkpoint; the manifest is made to fit.
@@ -225,4 +226,19 @@ func contents(dir string) (map[string][]byte, error) {
 		}
 	}
 	return files, nil
+}
+
+// controlReader reads what workers and coordinator say to each other.
+func controlReader() reader {
+	m := cluster.Message{Kind: cluster.KindJoin, Term: 3, Hello: &cluster.Hello{
+		Run: "0123", Incarnation: "0-1", Worker: "0", Address: "127.0.0.1:1", Facts: []cluster.Fact{{Field: "trainer.seed", Value: "1"}},
+		Checkpoints: []cluster.Checkpoint{{Step: 20, Hash: "ab"}}}}
+	good, err := m.Encode()
+	return reader{"control message", good, func(bad []byte) error {
+		if err != nil {
+			return err
+		}
+		_, err := cluster.Decode(bad)
+		return err
+	}}
 }
