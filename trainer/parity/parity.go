@@ -55,6 +55,7 @@ type step struct {
 	graph *model.TrainingGraph
 	plan  *engine.Plan
 	be    engine.Backend
+	share float64 // of the seeds of the gradient
 }
 
 func (r *runner) newStep(w *model.Weights, batch, length int, inspect bool) (*step, error) {
@@ -66,7 +67,7 @@ func (r *runner) newStep(w *model.Weights, batch, length int, inspect bool) (*st
 	if err != nil {
 		return nil, err
 	}
-	return &step{graph: g, plan: plan, be: r.be}, nil
+	return &step{graph: g, plan: plan, be: r.be, share: 1}, nil
 }
 
 // run is a pass over ids[B,L]: the labels are the inputs, position t predicts
@@ -86,7 +87,7 @@ func (s *step) run(ids []int32) (loss, aux float64, err error) {
 		v    engine.ValueID
 		host any
 	}{{g.Tokens, ids}, {g.Targets, targets}, {g.Docs, make([]int32, len(ids))},
-		{g.SeedLoss, []float32{float32(1 / count)}}, {g.SeedAux, []float32{float32(coef)}}} {
+		{g.SeedLoss, []float32{float32(s.share / count)}}, {g.SeedAux, []float32{float32(s.share * coef)}}} {
 		if in.v >= 0 {
 			if err := s.be.Write(s.plan.Tensor(in.v), in.host); err != nil {
 				return 0, 0, err
@@ -158,7 +159,11 @@ func (r *runner) gradients() error {
 		}
 		r.report.add(x.name, math.Abs(x.got-float64(want[0])), r.tol.Absolute, fmt.Sprintf("%.6f", x.got))
 	}
-	return r.compareGrads(w)
+	grads, err := readGrads(r.be, w)
+	if err != nil {
+		return err
+	}
+	return r.compareGrads(grads)
 }
 
 // compare adds the largest absolute error of an output.
@@ -175,15 +180,20 @@ func (r *runner) compare(s *step, v engine.ValueID, name string) error {
 	return nil
 }
 
-// compareGrads adds the largest relative error of each gradient, and of all.
-func (r *runner) compareGrads(w *model.Weights) error {
+// readGrads returns the gradient of each parameter.
+func readGrads(be engine.Backend, w *model.Weights) ([][]float32, error) {
 	grads := make([][]float32, len(w.Params))
 	for i, p := range w.Params {
 		grads[i] = make([]float32, p.Size())
-		if err := r.be.Read(grads[i], w.Param(w.Grad, i)); err != nil {
-			return err
+		if err := be.Read(grads[i], w.Param(w.Grad, i)); err != nil {
+			return nil, err
 		}
 	}
+	return grads, nil
+}
+
+// compareGrads adds the largest relative error of each gradient, and of all.
+func (r *runner) compareGrads(grads [][]float32) error {
 	worst, note, count := -1.0, "", 0
 	err := r.c.model.Config.ExportHub(grads, func(name string, _ []int, got []float32) error {
 		want, err := r.c.floats("grad." + name)

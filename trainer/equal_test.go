@@ -1,0 +1,129 @@
+package trainer
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"jambalaya/configs"
+	"jambalaya/parallel"
+	"jambalaya/trainer/report"
+)
+
+// equalSteps is the environment variable with the number of steps of TestEqual.
+const equalSteps = "JAMBALAYA_TEST_EQUAL_STEPS"
+
+// TestEqual trains the model of nano on every mesh and compares the losses with those
+// of a rank alone: within 1e-5 until a token first goes to another expert, and where
+// every token goes to all experts, throughout. It takes minutes, and so runs only when
+// asked to; docs/parallel.md has its figures.
+func TestEqual(t *testing.T) {
+	steps, _ := strconv.Atoi(os.Getenv(equalSteps))
+	if steps == 0 {
+		t.Skip("set " + equalSteps + " to the number of steps, 100 say")
+	}
+	cache := t.TempDir()
+	for _, experts := range []int{2, 4} {
+		cfg := equalConfig(t, cache, steps)
+		cfg.Model.NumExpertsPerTok = experts
+		dir := t.TempDir()
+		trainAlone(t, dir, cfg)
+		want := trainLines(t, dir)
+		for _, w := range equalWorlds {
+			c := cfg
+			c.Parallel.Data, c.Parallel.Expert, c.Parallel.Zero1 = w.Data, w.Expert, w.zero1
+			if w.accumulation > 1 {
+				c.Trainer.BatchSize, c.Trainer.Accumulation = 8/w.accumulation, w.accumulation
+			}
+			dir := t.TempDir()
+			trainWorld(t, dir, c, 1)
+			got := trainLines(t, dir)
+			apart, flip, worst := compareLines(want, got)
+			t.Logf("top %d of 4, %-24v steps %d, apart by more than 1e-5 from step %d on, first flip at step %d, largest difference before it %.1e",
+				experts, w, len(got), apart, flip, worst)
+			if apart > 0 && (experts == 4 || flip == 0 || apart < flip) {
+				t.Errorf("top %d, %v: step %d differs by more than 1e-5 without a flip", experts, w, apart)
+			}
+			if len(got) != steps {
+				t.Errorf("%v: %d steps", w, len(got))
+			}
+		}
+	}
+}
+
+// equalWorlds are the meshes of TestEqual.
+var equalWorlds = []world{
+	{Mesh: parallel.Mesh{Data: 1, Expert: 1}, accumulation: 2},
+	{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
+	{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true},
+	{Mesh: parallel.Mesh{Data: 4, Expert: 1}},
+	{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
+	{Mesh: parallel.Mesh{Data: 1, Expert: 2}},
+	{Mesh: parallel.Mesh{Data: 1, Expert: 2}, zero1: true, accumulation: 2},
+	{Mesh: parallel.Mesh{Data: 1, Expert: 4}},
+	{Mesh: parallel.Mesh{Data: 2, Expert: 2}},
+	{Mesh: parallel.Mesh{Data: 2, Expert: 2}, zero1: true, accumulation: 2},
+}
+
+// equalConfig is nano on short sequences.
+func equalConfig(t *testing.T, cache string, steps int) Config {
+	t.Helper()
+	file, err := configs.Load("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := LoadConfig(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tiny := tinyConfig(cache)
+	c.Data, c.Checkpoint = tiny.Data, tiny.Checkpoint
+	c.Data.SequenceLength = 64
+	c.Trainer.Minutes, c.Trainer.Steps, c.Trainer.Threads = 0, steps, 1
+	c.Trainer.Samples, c.Trainer.EvalEvery, c.Trainer.EvalTokens = 0, steps, 1024
+	c.Checkpoint.Every = steps
+	c.Optim.WarmupSteps = 20
+	return c
+}
+
+func trainLines(t *testing.T, dir string) []report.Train {
+	t.Helper()
+	lines, err := report.ReadMetrics(filepath.Join(dir, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []report.Train
+	for _, l := range lines {
+		if l.Train != nil {
+			all = append(all, *l.Train)
+		}
+	}
+	return all
+}
+
+// compareLines returns the first step whose loss differs by more than 1e-5, the first
+// in which experts have another number of tokens, and the largest relative difference of
+// losses before that; steps count from 1, 0 is never.
+func compareLines(want, got []report.Train) (apart, flip int, worst float64) {
+	for i := range min(len(want), len(got)) {
+		a, b := want[i], got[i]
+		if flip == 0 && !slices.EqualFunc(a.ExpertLoad, b.ExpertLoad, sameLoad) {
+			flip = i + 1
+		}
+		d := math.Abs(float64(a.Loss)/float64(b.Loss) - 1)
+		if flip == 0 {
+			worst = max(worst, d)
+		}
+		if apart == 0 && !(d <= 1e-5) {
+			apart = i + 1
+		}
+	}
+	return apart, flip, worst
+}
+
+func sameLoad(a, b []report.Number) bool {
+	return slices.EqualFunc(a, b, func(x, y report.Number) bool { return math.Abs(float64(x-y)) < 1e-9 })
+}
