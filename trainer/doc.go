@@ -10,6 +10,11 @@
 // a checkpoint and back, rundir.go knows the files of a run. trained.go opens a
 // finished or unfinished run to generate from it.
 //
+// A run may be one rank of many (World): team.go has the groups of ranks, shard.go what
+// a rank holds, gradients.go the reduction of gradients, exchanger.go the way of tokens to
+// the experts of other ranks, together.go what ranks agree on before they train.
+// docs/parallel.md tells the whole.
+//
 // # The directory of a run
 //
 //	config.yaml      the configuration as resolved: a time budget has become steps

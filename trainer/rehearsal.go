@@ -2,11 +2,13 @@ package trainer
 
 import (
 	"context"
+	"fmt"
 
 	"jambalaya/data"
 	"jambalaya/internal/engine"
 	"jambalaya/internal/prng"
 	"jambalaya/model"
+	"jambalaya/parallel"
 )
 
 // Rehearsal takes the optimiser steps of a configuration on random tokens, with
@@ -51,7 +53,7 @@ func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
 		return nil, err
 	}
 	rows, length := cfg.Trainer.BatchSize/team.size(), cfg.Data.SequenceLength
-	random := prng.New(cfg.Trainer.Seed, "rehearsal")
+	random := prng.New(cfg.Trainer.Seed, fmt.Sprintf("rehearsal/%d", team.rank))
 	tokens := make([]int32, length+1)
 	next := func(b *data.Batch) error {
 		if b.Inputs == nil {
@@ -83,7 +85,11 @@ func (r *Rehearsal) Step() (StepResult, error) {
 // Weights are those that the steps change.
 func (r *Rehearsal) Weights() *model.Weights { return r.weights }
 
-// Tokens is the number of tokens that a step of this rank reads.
+// Reductions says how long gradients were under way to other ranks, and for how much
+// of that the backward pass was over.
+func (r *Rehearsal) Reductions() parallel.Times { return r.learner.grads.times() }
+
+// Tokens is the number of tokens that this rank reads in a step.
 func (r *Rehearsal) Tokens() int {
 	return len(r.learner.batches) * r.learner.graph.Batch * r.learner.graph.Length
 }

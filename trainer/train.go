@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"jambalaya/checkpoint"
@@ -138,6 +139,7 @@ func (s StepResult) line() *report.Train {
 			row[e] = report.Number(share)
 		}
 		t.ExpertLoad = append(t.ExpertLoad, row)
+		t.ExpertImbalance = append(t.ExpertImbalance, report.Number(slices.Max(layer)*float64(len(layer))))
 	}
 	return t
 }

@@ -27,6 +27,9 @@ type Train struct {
 	Skipped string `json:"skipped,omitempty"`
 	// ExpertLoad is the share of the assignments by MoE layer and expert.
 	ExpertLoad [][]Number `json:"expert_load,omitempty"`
+	// ExpertImbalance is, by MoE layer, the largest share over the mean one: 1 at balance,
+	// the number of experts where one gets all.
+	ExpertImbalance []Number `json:"expert_imbalance,omitempty"`
 }
 
 // Validation is what the held-out text measured, on the weights after the step.
