@@ -9,8 +9,9 @@
 //
 // A Transport carries messages between the ranks of one generation: inproc between
 // goroutines, rpc between processes. The collectives are written once, over it; see
-// ring.go. A Reducer runs those of a step's gradients while backward goes on. NCCL has collectives of its own and implements Group itself. Package
-// paralleltest holds them all to the same.
+// ring.go. A Reducer runs those of a step's gradients while backward goes on. NCCL has
+// collectives of its own and implements Group itself. Package paralleltest holds them
+// all to the same.
 //
 // # Invariants
 //
