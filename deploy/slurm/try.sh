@@ -128,4 +128,5 @@ for file in "$work/whole/checkpoints/$last"/*.safetensors; do
   cmp "$file" "$work/signalled/checkpoints/$last/$(basename "$file")"
 done
 say "$last: the same weights and optimiser state, bit by bit"
+stop
 rm -rf "$work"
