@@ -29,8 +29,12 @@ type Machine struct {
 // rates are those that docs/performance.md measures on one card.
 func H200() Machine {
 	return Machine{
-		Name: "H200", Memory: 141e9, Copy: 4.1e12, Pass: 0.75, Launch: 3e-6, Rate: 680e12,
-		Rates:  map[string]float64{"attention": 400e12, "attention_grad": 330e12, "grouped_matmul": 620e12, "grouped_matmul_dx": 620e12, "grouped_matmul_dw": 600e12},
+		Name: "H200", Memory: 141e9, Copy: 4.1e12, Pass: 0.85, Launch: 3e-6, Rate: 680e12,
+		Rates: map[string]float64{
+			"attention": 500e12, "attention_grad": 440e12,
+			"grouped_matmul": 720e12, "grouped_matmul_dx": 720e12, "grouped_matmul_dw": 720e12,
+			"selective_scan": 40e12, "selective_scan_grad": 21e12,
+		},
 		Within: Link{BytesPerSecond: 350e9, Latency: 4e-6}, Between: Link{BytesPerSecond: 45e9, Latency: 12e-6}, RanksPerNode: 8,
 	}
 }
