@@ -102,7 +102,7 @@ func (c *Corpus) Evaluation(maxTokens int64) (*Evaluation, error) {
 		}
 	}
 	if len(parts) == 0 {
-		return nil, ErrNoHeldOut
+		return nil, fmt.Errorf("%w: it is too small to choose some by itself; name files or directories with held_out of a source (cmd/shard: --held-out)", ErrNoHeldOut)
 	}
 	return newEvaluation(parts, c.tokenizer, c.cfg.SequenceLength), nil
 }

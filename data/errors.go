@@ -36,7 +36,7 @@ func (e *ConfigError) Unwrap() error { return ErrConfig }
 // of files or of the machine.
 func IsConfig(err error) bool {
 	for _, kind := range []error{
-		ErrConfig, ErrTooShort, source.ErrInput, tokenizer.ErrUnknown, tokenizer.ErrTraining, shard.ErrExists, shard.ErrEmpty,
+		ErrConfig, ErrTooShort, ErrNoHeldOut, source.ErrInput, tokenizer.ErrUnknown, tokenizer.ErrTraining, shard.ErrExists, shard.ErrEmpty,
 	} {
 		if errors.Is(err, kind) {
 			return true

@@ -126,7 +126,7 @@ func (r *run) summary(lines []report.Line, baselines []report.Compressed, textBy
 	next := []string{
 		"generate --run %s --prompt " + strconv.Quote(r.prompt()),
 		"ckpt ls --run %s",
-		"ckpt export --run %s --out " + filepath.Join("hub", r.opt.Name),
+		"ckpt export --run %s --out " + filepath.Join("hub", filepath.Base(r.dir.path)),
 	}
 	if r.opt.Name == "nano" {
 		next = append(next, "train --set trainer.minutes=30 --out runs/longer")

@@ -69,6 +69,8 @@ func TestBadInput(t *testing.T) {
 			code: cli.CodeConfig, stderr: []string{"none", "the corpus is empty"}},
 		{name: "sequence longer than the corpus", args: []string{"--set", "data.sequence_length=1000000", "--set", "trainer.eval_tokens=1000000", "--out", "new"},
 			code: cli.CodeConfig, stderr: []string{"the sequence is longer than the corpus: sequence_length 1000000 needs 1000001 tokens, text has"}},
+		{name: "no held-out text", damage: write("few/a.txt", strings.Repeat("Some text.\n", 90)), args: []string{"--set", "data.sources=[{path: few, ext: .txt}]", "--out", "new"},
+			code: cli.CodeConfig, stderr: []string{"the corpus has no held-out text", "held_out"}},
 		{name: "vocabulary too small", args: []string{"--set", "model.vocab_size=200", "--out", "new"}, code: cli.CodeConfig,
 			stderr: []string{"model.vocab_size: 200 is smaller than the vocabulary of tokenizer bytes, 257"}},
 		{name: "token outside the vocabulary", damage: forgeToken, code: cli.CodeFailure,
