@@ -72,13 +72,6 @@ func (t *team) size() int { return t.mesh.Size() }
 // talking to the user.
 func (t *team) leads() bool { return t.rank == 0 }
 
-// abort tells the other ranks that this one gives up.
-func (t *team) abort(err error) {
-	if t.world != nil {
-		t.world.Transport.Abort(err)
-	}
-}
-
 // gather returns the x of every rank, by rank; all have as many.
 func (t *team) gather(ctx context.Context, op parallel.Op, x []float64) ([][]float64, error) {
 	defer t.wait(time.Now())

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"jambalaya/internal/cli"
 )
 
 // child is a worker on this machine, through all its starts.
@@ -104,7 +106,7 @@ func (c *child) outcome() (int, string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return 1, c.err.Error()
+		return cli.Code(c.err), c.err.Error()
 	}
 	if code := c.state.ExitCode(); code >= 0 {
 		return code, fmt.Sprintf("ended with exit code %d", code)

@@ -181,7 +181,11 @@ func (l *launcher) judge(ctx context.Context, c *child, over bool) (again bool, 
 	l.view.printf("worker %d %s; it is started again", l.rank(c), how)
 	l.metrics.restarted()
 	time.AfterFunc(wait, func() {
-		if err := l.start(c); err != nil {
+		err := cli.Interrupted(trainer.ErrStopped) // asked meanwhile: the signal has not reached this worker
+		if ctx.Err() == nil {
+			err = l.start(c)
+		}
+		if err != nil {
 			c.fail(err)
 			l.report(c)
 		}
