@@ -156,3 +156,36 @@ func TestEscapeIsSeen(t *testing.T) {
 		t.Error("names repeat")
 	}
 }
+
+// TestDualCommits: the row on two coordinators sees a second history.
+func TestDualCommits(t *testing.T) {
+	dir := t.TempDir()
+	root, err := vfs.Dir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	m, err := checkpoint.Open(root, checkpointDir, checkpoint.Options{Config: checkpoint.Default(), Run: "r", Term: 2, Generation: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Save(small(3)), m.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	last := claim{3, 2, 2}
+	for _, c := range []struct {
+		claims []claim
+		dual   int
+		fails  bool
+	}{
+		{[]claim{last, {1, 1, 1}, {2, 1, 1}}, 0, false},
+		{[]claim{{1, 1, 1}, {2, 1, 1}, {2, 2, 2}, last}, 1, false}, // a step twice
+		{[]claim{{1, 2, 2}, {2, 1, 1}, last}, 1, false},            // a late one of a past generation
+		{[]claim{last, {4, 2, 2}}, 0, true},                        // one that is lost
+		{nil, 0, true},
+	} {
+		if dual, err := dualCommits(t.Context(), dir, c.claims); dual != c.dual || (err != nil) != c.fails {
+			t.Errorf("%v: %d dual commits, %v", c.claims, dual, err)
+		}
+	}
+}

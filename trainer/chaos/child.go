@@ -26,12 +26,14 @@ type answer struct {
 	Done   int      // inputs read
 	Bad    []string // what went wrong, a line each
 	Figure string
+	Claims []claim // of a contender
 }
 
 var children = map[string]func(task) (answer, error){
 	"mutations": readMutations,
 	"bombs":     readBombs,
 	"names":     openNames,
+	"contender": contend,
 }
 
 // Child does the work of a child process of a row, if this process is one, and exits.
@@ -60,17 +62,7 @@ func Child() {
 // child runs one and returns its answer and the most memory it had, in bytes. That it
 // crashes is an error.
 func (l *lab) child(ctx context.Context, name string, t task) (answer, int64, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return answer{}, 0, err
-	}
-	text, err := json.Marshal(t)
-	if err != nil {
-		return answer{}, 0, err
-	}
-	p, err := l.startWith(ctx, func(c *exec.Cmd) {
-		c.Env = append(os.Environ(), childVariable+"="+name+" "+string(text))
-	}, self)
+	p, err := l.startChild(ctx, name, t)
 	if err != nil {
 		return answer{}, 0, err
 	}
@@ -82,6 +74,21 @@ func (l *lab) child(ctx context.Context, name string, t task) (answer, int64, er
 		return a, 0, fmt.Errorf("answer of the reading process: %w", err)
 	}
 	return a, maxMemory(p.cmd.ProcessState.SysUsage()), nil
+}
+
+// startChild starts a child without waiting for it.
+func (l *lab) startChild(ctx context.Context, name string, t task) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	return l.startWith(ctx, func(c *exec.Cmd) {
+		c.Env = append(os.Environ(), childVariable+"="+name+" "+string(text))
+	}, self)
 }
 
 func firstLine(text string) string {

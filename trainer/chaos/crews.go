@@ -17,6 +17,7 @@ var crewRows = []row{
 	{3, "kill -9 to the next new step", "p50 at most 3 s, p99 at most 8 s", recovered},
 	{4, "SIGSTOP, then SIGCONT", "evicted in 3 s, no stale chunk accepted", stoppedWorker},
 	{5, "coordinator killed", "no generation twice, recovery in 5 s", killedCoordinator},
+	{6, "two coordinators, one lease", "0 dual commits in 1,000 terms", twoCoordinators},
 	{10, "kills during recovery, 3 nested", "converges, budget honoured", nestedKills},
 	{11, "all restarted at once", "all rejoin within 15 s", massRestart},
 }
