@@ -74,6 +74,10 @@ type Config struct {
 	NormalizeTopK     bool     `yaml:"norm_topk_prob"`
 	RouterAuxLossCoef float64  `yaml:"router_aux_loss_coef"` // 0: no auxiliary loss
 	RouterAuxScope    AuxScope `yaml:"router_aux_scope"`
+	// ExpertCapacityFactor limits what an expert takes of a sequence in training to this
+	// many times its share at balance: see op.Capacity. 0: no limit. Evaluation,
+	// generation and exports have none.
+	ExpertCapacityFactor float64 `yaml:"expert_capacity_factor"`
 
 	MambaDState   int  `yaml:"mamba_d_state"`
 	MambaDConv    int  `yaml:"mamba_d_conv"`

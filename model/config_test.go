@@ -40,6 +40,7 @@ func TestValidate(t *testing.T) {
 		{"no experts", func(c *Config) { c.NumExperts = 0 }, []string{"num_experts: 0 is not between 1 and 4096"}},
 		{"dense needs no top-k", func(c *Config) { c.NumExperts, c.NumExpertsPerTok = 1, 0 }, nil},
 		{"scope", func(c *Config) { c.RouterAuxScope = "layer" }, []string{`router_aux_scope: "layer" is not one of sequence, batch`}},
+		{"capacity", func(c *Config) { c.ExpertCapacityFactor = -1 }, []string{"expert_capacity_factor: -1 is not a finite number of at least 0"}},
 		{"aux coefficient", func(c *Config) { c.RouterAuxLossCoef = math.Inf(1) }, []string{"router_aux_loss_coef: +Inf is not a finite number of at least 0"}},
 		{"states", func(c *Config) { c.MambaDState = 0 }, []string{"mamba_d_state: 0 is not between 1 and 4096"}},
 		{"taps", func(c *Config) { c.MambaDConv = 1 }, []string{"mamba_d_conv: 1 is not between 2 and 4096"}},

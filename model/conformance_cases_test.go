@@ -111,6 +111,14 @@ func mixtureCases(add adder, one func(*G.Node) []*G.Node) {
 			r := b.ExpertSort(b.distinct(s.experts, s.k, s.tokens), s.experts)
 			return []*G.Node{r.Slot, r.Source, r.Offsets}
 		})
+		for _, batch := range []int{1, s.tokens} {
+			length := s.tokens / batch
+			add(fmt.Sprintf("expert_capacity%s/%d", at, batch), func(b *builder) []*G.Node {
+				limited, drops := b.ExpertCapacity(b.fp32(b.normal(1, s.tokens, s.k)), b.distinct(s.experts, s.k, s.tokens),
+					b.docs(batch, length, 50), s.experts, op.Capacity(0.8, length, s.k, s.experts))
+				return []*G.Node{limited, drops}
+			})
+		}
 		for _, scope := range []op.AuxScope{op.AuxBatch, op.AuxSequence} {
 			add(fmt.Sprintf("router_aux%s/%d", at, scope), func(b *builder) []*G.Node {
 				batch := 1

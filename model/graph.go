@@ -22,6 +22,8 @@ type stack struct {
 
 	hidden       []*G.Node // embedding output, then each layer's; the last one normed
 	probs, index []*G.Node // router outputs of each MoE layer
+	capacity     int       // of an expert for each sequence; 0: no limit
+	drops        []*G.Node // [B,E] of each MoE layer, where there is a limit
 }
 
 func newStack(cfg Config, batch, length int, held ExpertRange) *stack {

@@ -32,6 +32,7 @@ type TrainingGraph struct {
 	NLL    engine.ValueID   // [T] -log p of each target, 0 where there is none
 	Aux    engine.ValueID   // [1], -1 without experts: see op.RouterAux
 	Load   engine.ValueID   // [MoE layers, E] assignments, -1 without experts
+	Drops  []engine.ValueID // [B,E] assignments dropped, by MoE layer; nil without a capacity
 	Logits engine.ValueID   // [T,V], -1 unless asked for
 	Hidden []engine.ValueID // [T,H], nil unless asked for
 }
@@ -40,7 +41,7 @@ type TrainingGraph struct {
 type GraphOptions struct {
 	// Accumulate makes gradients add to what their memory holds.
 	Accumulate bool
-	// ForwardOnly leaves out the gradient: evaluation.
+	// ForwardOnly leaves out the gradient and the capacity of experts: evaluation.
 	ForwardOnly bool
 	// Inspect makes hidden states and logits outputs.
 	Inspect bool
@@ -63,6 +64,9 @@ func NewTrainingGraph(cfg Config, batch, length int, opt GraphOptions) (g *Train
 func newTrainingGraph(cfg Config, batch, length int, opt GraphOptions, salt int) (*TrainingGraph, error) {
 	s := newStack(cfg, batch, length, opt.Experts)
 	s.Salt(salt)
+	if cfg.ExpertCapacityFactor > 0 && !opt.ForwardOnly {
+		s.capacity = op.Capacity(cfg.ExpertCapacityFactor, length, cfg.NumExpertsPerTok, cfg.NumExperts)
+	}
 	tokens := s.Ints("tokens", batch, length)
 	targets := s.Ints("targets", batch, length)
 	logits := s.logits(s.forward(tokens))
@@ -78,7 +82,7 @@ func newTrainingGraph(cfg Config, batch, length int, opt GraphOptions, salt int)
 		}
 		aux, load = s.RouterAux(s.probs, s.index, s.docs, scope)
 		b.outs, b.seeds = append(b.outs, aux), append(b.seeds, s.Input("seed_aux", 1))
-		outputs = append(outputs, aux, load)
+		outputs = append(append(outputs, aux, load), s.drops...)
 	}
 	if opt.Inspect {
 		outputs = append(append(outputs, logits), s.hidden...)
@@ -107,6 +111,9 @@ func newTrainingGraph(cfg Config, batch, length int, opt GraphOptions, salt int)
 	}
 	g.Tokens, g.Targets, g.Docs = id(tokens), id(targets), id(s.docs)
 	g.Loss, g.NLL, g.Aux, g.Load = id(loss), id(nll), id(aux), id(load)
+	for _, d := range s.drops {
+		g.Drops = append(g.Drops, id(d))
+	}
 	g.SeedLoss, g.SeedAux = id(s.Lookup("seed_loss")), id(s.Lookup("seed_aux"))
 	g.Logits = -1
 	if opt.Inspect {

@@ -176,6 +176,7 @@ func (c Config) validateExperts(v *validator) {
 		v.within("num_experts_per_tok", c.NumExpertsPerTok, 1, c.NumExperts)
 	}
 	v.real("router_aux_loss_coef", c.RouterAuxLossCoef, true)
+	v.real("expert_capacity_factor", c.ExpertCapacityFactor, true)
 	if c.RouterAuxScope != AuxSequence && c.RouterAuxScope != AuxBatch {
 		v.Add("router_aux_scope", "%q is not one of %s, %s", c.RouterAuxScope, AuxSequence, AuxBatch)
 	}

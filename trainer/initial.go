@@ -39,6 +39,7 @@ func (r *run) initialise(ctx context.Context) error {
 func sameModel(from string, theirs, ours model.Config) error {
 	theirs.InitializerRange, theirs.DtInit = ours.InitializerRange, ours.DtInit
 	theirs.RouterAuxLossCoef, theirs.RouterAuxScope = ours.RouterAuxLossCoef, ours.RouterAuxScope
+	theirs.ExpertCapacityFactor = ours.ExpertCapacityFactor
 	if slices.Equal(theirs.LayerKinds(), ours.LayerKinds()) { // however it is said
 		theirs.LayerPattern = ours.LayerPattern
 		theirs.AttnLayerPeriod, theirs.AttnLayerOffset = ours.AttnLayerPeriod, ours.AttnLayerOffset

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"jambalaya/data"
 	"jambalaya/internal/engine"
@@ -50,6 +51,9 @@ type StepResult struct {
 	Tokens   int           // tokens read by all ranks
 	// Load is the share of assignments by MoE layer and expert: 1/E at balance.
 	Load [][]float64
+	// Drops are the assignments beyond the capacity of their expert, by MoE layer; empty
+	// without one.
+	Drops []float64
 }
 
 // newLearner makes the plans for the weights that a shard describes.
@@ -246,6 +250,7 @@ func (l *learner) result(targets int) StepResult {
 	r.AuxLoss = l.readings.aux() / l.auxShare()
 	r.Loss = r.CELoss + l.cfg.Model.RouterAuxLossCoef*r.AuxLoss
 	r.Load = l.readings.shares(l.cfg.Model.NumExperts)
+	r.Drops = slices.Clone(l.readings.drops())
 	return r
 }
 

@@ -25,13 +25,14 @@ func writeInputs(be engine.Backend, plan *engine.Plan, inputs []input) error {
 
 // readings add up what the micro-batches of a step report.
 type readings struct {
-	lossOut, auxOut, loadOut *engine.Tensor // the last two are nil without experts
+	lossOut, auxOut, loadOut *engine.Tensor   // the last two are nil without experts
+	dropsOut                 []*engine.Tensor // by MoE layer; nil without a capacity
 
-	// sums are the loss, the load-balancing loss, and the assignments by MoE layer and
-	// expert: together, as they are added up over the ranks.
+	// sums are the loss, the load-balancing loss, the assignments by MoE layer and
+	// expert, and those dropped by MoE layer: together, as they are added up over the ranks.
 	sums []float64
 
-	one, loads []float32 // host memory
+	one, loads, dropped []float32 // host memory
 }
 
 func newReadings(g *model.TrainingGraph, plan *engine.Plan) readings {
@@ -39,7 +40,11 @@ func newReadings(g *model.TrainingGraph, plan *engine.Plan) readings {
 	if g.Aux >= 0 {
 		r.auxOut, r.loadOut = plan.Tensor(g.Aux), plan.Tensor(g.Load)
 		r.loads = make([]float32, r.loadOut.Size())
-		r.sums = make([]float64, 2+r.loadOut.Size())
+		for _, d := range g.Drops {
+			r.dropsOut = append(r.dropsOut, plan.Tensor(d))
+			r.dropped = make([]float32, r.dropsOut[0].Size())
+		}
+		r.sums = make([]float64, 2+len(r.loads)+len(r.dropsOut))
 	}
 	return r
 }
@@ -48,7 +53,10 @@ func (r *readings) clear() { clear(r.sums) }
 
 func (r *readings) loss() float64   { return r.sums[0] }
 func (r *readings) aux() float64    { return r.sums[1] }
-func (r *readings) load() []float64 { return r.sums[2:] }
+func (r *readings) load() []float64 { return r.sums[2:][:len(r.loads)] }
+
+// drops are the assignments dropped by MoE layer, empty without a capacity.
+func (r *readings) drops() []float64 { return r.sums[2+len(r.loads):] }
 
 // add reads the outputs of the plan's last run.
 func (r *readings) add(be engine.Backend) error {
@@ -68,6 +76,14 @@ func (r *readings) add(be engine.Backend) error {
 	}
 	for i, n := range r.loads {
 		r.sums[2+i] += float64(n)
+	}
+	for layer, out := range r.dropsOut {
+		if err := be.Read(r.dropped, out); err != nil {
+			return err
+		}
+		for _, n := range r.dropped {
+			r.drops()[layer] += float64(n)
+		}
 	}
 	return nil
 }

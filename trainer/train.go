@@ -141,6 +141,9 @@ func (s StepResult) line() *report.Train {
 		t.ExpertLoad = append(t.ExpertLoad, row)
 		t.ExpertImbalance = append(t.ExpertImbalance, report.Number(slices.Max(layer)*float64(len(layer))))
 	}
+	for _, n := range s.Drops {
+		t.ExpertDrops = append(t.ExpertDrops, report.Number(n))
+	}
 	return t
 }
 

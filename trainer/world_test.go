@@ -169,6 +169,56 @@ func TestWorldsAgree(t *testing.T) {
 	}
 }
 
+// TestWorldsDropAlike: with a capacity, ranks drop as many assignments of each layer as one
+// alone and have its losses; without one, no drops are reported.
+func TestWorldsDropAlike(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	run := func(w world, factor float64) []report.Train {
+		c := w.config(cache)
+		c.Model.ExpertCapacityFactor, c.Trainer.Steps = factor, 6
+		dir := t.TempDir()
+		if w.Size() == 1 {
+			trainAlone(t, dir, c)
+		} else {
+			trainWorld(t, dir, c, 1)
+		}
+		return trainLines(t, dir)
+	}
+	alone := world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}
+	for _, line := range run(alone, 0) {
+		if line.ExpertDrops != nil {
+			t.Fatalf("drops %v without a capacity", line.ExpertDrops)
+		}
+	}
+	want := run(alone, 0.75)
+	for _, w := range []world{
+		{Mesh: alone.Mesh, accumulation: 4},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 2}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 4}},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 2}},
+	} {
+		got := run(w, 0.75)
+		for i, line := range want {
+			if !slices.Equal(got[i].ExpertDrops, line.ExpertDrops) {
+				t.Errorf("%v, step %d: drops %v, alone %v", w, i+1, got[i].ExpertDrops, line.ExpertDrops)
+			}
+			if d := math.Abs(float64(got[i].Loss/line.Loss) - 1); !(d <= 1e-5) {
+				t.Errorf("%v, step %d: loss %v, alone %v", w, i+1, got[i].Loss, line.Loss)
+			}
+			if len(line.ExpertDrops) != 2 {
+				t.Fatalf("step %d: drops %v of 2 layers with experts", i+1, line.ExpertDrops)
+			}
+			for layer, n := range line.ExpertDrops { // what 3/4 of the assignments leave, at least
+				if all := report.Number(8 * 48 * 2); n < all/4 || n > all {
+					t.Errorf("step %d, layer %d: %v of %v assignments dropped", i+1, layer, n, all)
+				}
+			}
+		}
+	}
+}
+
 // TestElastic goes on with a run on another mesh, again and again.
 func TestElastic(t *testing.T) {
 	t.Parallel()

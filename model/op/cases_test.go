@@ -178,6 +178,10 @@ var cases = []opCase{
 	}},
 	{"router_aux batch", func(k *kit, s size) (nodes, nodes) { return aux(k, s, AuxBatch) }},
 	{"router_aux sequence", func(k *kit, s size) (nodes, nodes) { return aux(k, s, AuxSequence) }},
+	{"expert_capacity", func(k *kit, s size) (nodes, nodes) {
+		w, drops := k.ExpertCapacity(k.float("weights", s.rows(), s.k), index(k, s), k.docs(s.b, s.l), s.e, Capacity(0.6, s.l, s.k, s.e))
+		return nodes{w}, nodes{drops}
+	}},
 	{"moe", moe},
 	{"attention_cached", func(k *kit, s size) (nodes, nodes) {
 		capacity, h := s.l+6, s.geometry()

@@ -34,6 +34,7 @@ var attributes = map[string]string{
 	"dispatch_grad":       "",
 	"embedding":           "",
 	"embedding_grad":      "pad",
+	"expert_capacity":     "batch length experts capacity",
 	"expert_sort":         "experts",
 	"grouped_matmul":      "",
 	"grouped_matmul_dw":   "",

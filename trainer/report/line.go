@@ -30,6 +30,9 @@ type Train struct {
 	// ExpertImbalance is, by MoE layer, the largest share over the mean one: 1 at balance,
 	// the number of experts where one gets all.
 	ExpertImbalance []Number `json:"expert_imbalance,omitempty"`
+	// ExpertDrops are, by MoE layer, the assignments dropped beyond the capacity of their
+	// expert; absent without one.
+	ExpertDrops []Number `json:"expert_drops,omitempty"`
 }
 
 // Validation is what the held-out text measured, on the weights after the step.

@@ -141,6 +141,8 @@ func expertCases() []passCase {
 			}, outs: []any{[]int{t, e}}, fixed: true},
 		{kernel: "router_aux", attrs: aux, inputs: layers, outs: []any{[]int{1}, []int{2, e}}},
 		{kernel: "router_aux_grad", attrs: aux, inputs: func(c *testCall) { layers(c); c.in(1) }, outs: []any{[]int{t, e}, []int{t, e}}},
+		{kernel: "expert_capacity", attrs: engine.Attrs{num("batch", b), num("length", passLength), num("experts", e), num("capacity", 3)},
+			inputs: func(c *testCall) { c.in(t, 2); passInts(c, e, t, 2); passDocs(c) }, outs: []any{[]int{t, 2}, []int{b, e}}},
 		{kernel: "expert_sort", attrs: engine.Attrs{num("experts", e)}, inputs: func(c *testCall) { passInts(c, e, t, 2) },
 			outs: []any{ints{t, 2}, ints{2 * t}, ints{e + 1}}},
 		{kernel: "dispatch", inputs: func(c *testCall) { c.in(t, h); passRouting(c) }, outs: []any{[]int{2 * t, h}}, fixed: true},
