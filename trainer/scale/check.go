@@ -29,7 +29,7 @@ type Check struct {
 type Comparison struct {
 	Ranks     int
 	Predicted Step
-	Measured  time.Duration // median step of the slowest rank
+	Measured  time.Duration // quickest step, each as long as that of its slowest rank
 }
 
 // Error is how far off the prediction is, as a share of what was measured.
