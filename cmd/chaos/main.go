@@ -46,6 +46,7 @@ func command() *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&list, "rows", "", "`numbers` of rows, as in 1,12-16 (default all)")
 	fs.BoolVar(&opt.Short, "short", false, "fewer repetitions")
+	fs.IntVar(&opt.Retry, "retry", 0, "run a row that missed again, so often at most; every miss is printed")
 	fs.BoolVar(&opt.JSON, "json", false, "print an object a line")
 	fs.Uint64Var(&opt.Seed, "seed", 1, "of what is drawn by chance")
 	fs.StringVar(&opt.Train, "train", "", "`binary` of the train command (default: build it)")

@@ -14,6 +14,7 @@ import (
 type Options struct {
 	Rows  []int  // numbers; none: all
 	Short bool   // fewer repetitions: minutes for all rows
+	Retry int    // how often a row that missed runs again: where others use the machine, times are no verdict
 	JSON  bool   // an object a line
 	Seed  uint64 // of what is drawn by chance
 	Train string // binary of the train command; "": it is built
@@ -40,15 +41,11 @@ func Run(ctx context.Context, opt Options) error {
 		if len(opt.Rows) > 0 && !slices.Contains(opt.Rows, r.number) {
 			continue
 		}
-		l.row = r.number
-		rep, err := runRow(ctx, l, r)
+		verdict, err := tryRow(ctx, l, r, p)
 		if err != nil {
 			return err
 		}
-		if err := p.line(rep); err != nil {
-			return err
-		}
-		if rep.Verdict == Missed {
+		if verdict == Missed {
 			missed = append(missed, r.number)
 		}
 	}
@@ -59,4 +56,23 @@ func Run(ctx context.Context, opt Options) error {
 		return os.RemoveAll(l.dir)
 	}
 	return nil
+}
+
+// tryRow runs a row, again if it missed and may be retried, prints a line each time,
+// and returns the last verdict.
+func tryRow(ctx context.Context, l *lab, r row, p printer) (string, error) {
+	l.row = r.number
+	for l.try = 0; ; l.try++ {
+		rep, err := runRow(ctx, l, r)
+		if err != nil {
+			return "", err
+		}
+		if err := p.line(rep); err != nil {
+			return "", err
+		}
+		if rep.Verdict != Missed || l.try == l.opt.Retry {
+			return rep.Verdict, nil
+		}
+		l.killed = nil // measured anew
+	}
 }

@@ -54,6 +54,27 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestRetry: a row that missed runs again in a place of its own, as often as allowed.
+func TestRetry(t *testing.T) {
+	for _, c := range []struct {
+		misses, retry int
+		want          string
+		lines         int
+	}{{0, 2, Met, 1}, {1, 2, Met, 2}, {2, 2, Met, 3}, {3, 2, Missed, 3}, {1, 0, Missed, 1}} {
+		l, places := &lab{dir: t.TempDir(), opt: Options{Retry: c.retry}}, map[string]bool{}
+		r := row{number: 4, run: func(_ context.Context, l *lab) (result, error) {
+			place, err := l.place("run")
+			places[place] = true
+			return result{"", len(places) > c.misses}, err
+		}}
+		var out bytes.Buffer
+		verdict, err := tryRow(t.Context(), l, r, printer{&out, false})
+		if lines := strings.Count(out.String(), "\n"); err != nil || verdict != c.want || lines != c.lines || len(places) != c.lines {
+			t.Errorf("%+v: %s, %v, %d lines, %d places", c, verdict, err, lines, len(places))
+		}
+	}
+}
+
 // TestAwait follows a process that speaks, waits for an end, and dies.
 func TestAwait(t *testing.T) {
 	l := &lab{dir: t.TempDir()}

@@ -44,6 +44,7 @@ type lab struct {
 	train  string // binary
 	config string // tiny
 	row    int    // in progress
+	try    int    // of the row, from 0
 	count  int    // of processes
 	killed *kills // measured already
 }
@@ -102,7 +103,11 @@ func (l *lab) writeInputs() error {
 
 // place makes a directory of the row in progress.
 func (l *lab) place(name string) (string, error) {
-	dir := filepath.Join(l.dir, fmt.Sprintf("row%02d", l.row), name)
+	row := fmt.Sprintf("row%02d", l.row)
+	if l.try > 0 {
+		row += fmt.Sprintf("-try%d", l.try+1)
+	}
+	dir := filepath.Join(l.dir, row, name)
 	return dir, os.MkdirAll(dir, 0o777)
 }
 
