@@ -18,6 +18,7 @@ import (
 // guardRows attack a run of two workers with certificates from outside.
 var guardRows = []row{
 	{23, "strangers, replays and odd paths", "100% refused", strangers},
+	{26, "gossip without the key, garbage", "0 membership changes", hostileGossip},
 }
 
 // guarded is a run of two workers with certificates and gossip keys.

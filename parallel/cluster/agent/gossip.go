@@ -225,11 +225,23 @@ func (g *Gossip) Close() error {
 
 // heard passes on that a process coordinates. It must not block.
 func (g *Gossip) heard(n *memberlist.Node) {
-	var m meta
-	if json.Unmarshal(n.Meta, &m) != nil || m.Term == 0 || m.Node == "" {
-		return
+	if term, node, ok := coordinates(n.Meta); ok {
+		g.mail(func(a *agent) { a.found(term, node) })
 	}
-	g.mail(func(a *agent) { a.found(m.Term, m.Node) })
+}
+
+// coordinates reads what a process says of itself: whether it coordinates, and where its
+// node is. Anybody with the key may have written it.
+func coordinates(text []byte) (term uint64, node string, ok bool) {
+	var m meta
+	if len(text) > maxMeta || json.Unmarshal(text, &m) != nil || m.Term == 0 {
+		return 0, "", false
+	}
+	host, port, err := net.SplitHostPort(m.Node)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || host == "" {
+		return 0, "", false
+	}
+	return m.Term, m.Node, true
 }
 
 // mail posts to the agent if there is room: gossip is advice.
