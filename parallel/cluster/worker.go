@@ -21,6 +21,7 @@ type Worker struct {
 	link      linkState
 	linkTerm  uint64        // of the coordinator that link is with
 	since     time.Duration // when the worker was last with a coordinator
+	mourned   uint64        // term whose coordinator was said to be gone
 	heard     time.Duration
 	sent      time.Duration
 	ever      bool // was with a coordinator
@@ -70,7 +71,7 @@ func (w *Worker) Step(now time.Duration, e Event) []Action {
 			}
 		}
 	case Lost:
-		w.lost()
+		w.lost(e.Reason)
 	case Received:
 		w.received(e.Message)
 	case Loaded:
@@ -116,19 +117,38 @@ func (w *Worker) found(e Found) {
 	if w.link != linkNone {
 		w.do(Hangup{})
 	}
+	if w.link == linkOpen {
+		w.do(Say{Warning: true, Text: fmt.Sprintf("worker %s leaves the coordinator of term %d, which is replaced, and joins that of term %d at %s", w.name, w.linkTerm, e.Term, e.Address)})
+	}
 	w.unplan()
 	w.link, w.linkTerm = linkOpening, e.Term
 	w.do(Connect{Term: e.Term, Address: e.Address})
 }
 
 // lost looks for a coordinator again. Until it has joined one, training goes on.
-func (w *Worker) lost() {
+func (w *Worker) lost(reason string) {
 	if w.link == linkOpen {
 		w.since = w.now
+		w.bereaved(reason)
 	}
 	w.link = linkNone
 	w.unplan()
 	w.do(Seek{})
+}
+
+// bereaved says once a term that the coordinator is gone, and what comes of it, unless
+// this worker is about to end anyway.
+func (w *Worker) bereaved(reason string) {
+	if w.mourned == w.linkTerm || w.stopping || w.done || w.ending != nil {
+		return
+	}
+	w.mourned = w.linkTerm
+	place := ""
+	if w.newest != 0 {
+		place = fmt.Sprintf(", in generation %d", w.newest)
+	}
+	w.do(Say{Warning: true, Text: fmt.Sprintf("worker %s has lost the coordinator of term %d%s: %s; it joins the next generation, of this coordinator or its successor, and stops after %v without one",
+		w.name, w.linkTerm, place, reason, w.set.JoinWindow)})
 }
 
 // unplan forgets a generation that has not begun to train: a coordinator that does
@@ -273,7 +293,7 @@ func (w *Worker) passTime() {
 	case linkOpen:
 		if w.now-w.heard >= w.set.Lease {
 			w.do(Hangup{})
-			w.lost()
+			w.lost(fmt.Sprintf("not heard of for %v", w.set.Lease))
 			return
 		}
 		if w.now-w.sent >= w.set.Heartbeat {

@@ -215,6 +215,9 @@ func killedCoordinator(ctx context.Context, l *lab) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
+		if _, said := c.out.when(at, "coordinates from now on"); !said {
+			return result{}, fmt.Errorf("the successor of worker %d does not say that it coordinates", boss)
+		}
 		times = append(times, trains.Sub(at))
 	}
 	worst := quantile(times, 1)

@@ -98,13 +98,17 @@ func (a *agent) tell(send cluster.Send) {
 	_ = s.Send(text) // if it fails, the session ends
 }
 
-// appoint makes this process the coordinator.
-func (a *agent) appoint(term uint64, log *cluster.Log) {
+// appoint makes this process the coordinator, in place of the one before, "" if there was
+// none.
+func (a *agent) appoint(term uint64, log *cluster.Log, before string) {
 	if log.Damaged > 0 {
 		a.opt.Say(true, fmt.Sprintf("%s has %d damaged lines; their numbers are not used again", cluster.LogName, log.Damaged))
 	}
 	if last := log.Last(); last != nil {
-		a.opt.Say(false, fmt.Sprintf("this worker coordinates from now on, in term %d, after generation %d", term, last.Number))
+		if before == "" {
+			before = "one that is not known"
+		}
+		a.opt.Say(false, fmt.Sprintf("worker %s coordinates from now on, in term %d, in place of %s: generation %d was the last, the next begins when the workers have joined", a.opt.Hello.Worker, term, before, last.Number))
 	}
 	a.term = term
 	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log)
@@ -115,7 +119,7 @@ func (a *agent) depose(reason error) {
 	if a.boss == nil {
 		return
 	}
-	a.opt.Say(true, fmt.Sprintf("this process no longer coordinates: %v", reason))
+	a.opt.Say(true, fmt.Sprintf("worker %s no longer coordinates: %v; it makes no more generations, and joins the next coordinator as a worker", a.opt.Hello.Worker, reason))
 	a.boss = nil
 	for id, s := range a.sessions {
 		delete(a.sessions, id)

@@ -117,7 +117,7 @@ func (k *keeper) look(now time.Duration) {
 	if opt.Gossip != nil {
 		opt.Gossip.announce(lease.Term())
 	}
-	k.a.post(func() { k.a.appoint(lease.Term(), log) })
+	k.a.post(func() { k.a.appoint(lease.Term(), log, record.Holder) })
 	k.mine = mine
 	k.mine.Term = lease.Term()
 }
