@@ -31,6 +31,9 @@ func (g *Grid) measure(ctx context.Context, m *material, c *Cell, dir string) (*
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(lines, func(l report.Line) bool { return l.Train != nil }) {
+		return nil, fmt.Errorf("%s: has no step in it, but the run is complete; remove %s to run this cell again", filepath.Join(dir, metricsFile), dir)
+	}
 	r.readMetrics(lines)
 	trained, err := trainer.OpenTrained(ctx, dir, c.Config.Trainer.Device, c.Config.Trainer.Threads)
 	if err != nil {
@@ -67,7 +70,7 @@ func (r *Result) lastState(ctx context.Context, dir string) error {
 	return nil
 }
 
-// readMetrics sums up the metrics of a run.
+// readMetrics sums up the metrics of a run, of one step or more.
 func (r *Result) readMetrics(lines []report.Line) {
 	var losses, rates, norms []float64
 	for _, l := range lines {

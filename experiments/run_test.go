@@ -239,6 +239,16 @@ func TestFailedCell(t *testing.T) {
 		t.Fatal(err)
 	}
 	results(t, g, out)
+
+	for _, name := range []string{resultFile, metricsFile} { // a complete run whose figures are lost
+		if err := os.Remove(filepath.Join(blocked, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, printed, err = run(t, context.Background(), out, set)
+	if !errors.Is(err, ErrIncomplete) || !strings.Contains(printed, "has no step in it") {
+		t.Errorf("without metrics: %v, printed:\n%s", err, printed)
+	}
 }
 
 func TestDryRun(t *testing.T) {
