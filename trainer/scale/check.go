@@ -81,11 +81,11 @@ func (c Check) Run(ctx context.Context) ([]Comparison, error) {
 // trace profiles the steps of one rank. What a step does outside of the kernels of
 // the gradient counts as its update.
 func (c Check) trace(ctx context.Context) (Trace, error) {
-	r, close, err := c.rank(1, nil)
+	r, release, err := c.rank(1, nil)
 	if err != nil {
 		return Trace{}, err
 	}
-	defer close()
+	defer release()
 	plan := r.Plans()[0]
 	if _, err := r.Step(); err != nil { // the first one finds cold caches
 		return Trace{}, err
@@ -114,7 +114,7 @@ func (c Check) trace(ctx context.Context) (Trace, error) {
 }
 
 // rank makes the rehearsal of one of n ranks.
-func (c Check) rank(n int, transport parallel.Transport) (r *trainer.Rehearsal, close func(), err error) {
+func (c Check) rank(n int, transport parallel.Transport) (r *trainer.Rehearsal, release func(), err error) {
 	cfg := c.Config
 	var world *trainer.World
 	if transport != nil {
@@ -169,11 +169,11 @@ func (c Check) steps(ctx context.Context, n, rank int, join func(rank int) (para
 		}
 		defer transport.Close()
 	}
-	r, close, err := c.rank(n, transport)
+	r, release, err := c.rank(n, transport)
 	if err != nil {
 		return nil, err
 	}
-	defer close()
+	defer release()
 	var times []time.Duration
 	for i := range c.Steps + 1 {
 		began := time.Now()
