@@ -87,6 +87,7 @@ type agent struct {
 
 	worker  *cluster.Worker
 	link    *rpc.Session // with the coordinator
+	dials   int          // counts; what comes of an earlier one than the last is of no interest
 	seeking bool
 	ever    atomic.Bool // was with a coordinator
 	train   *training   // in progress
@@ -230,6 +231,8 @@ func (a *agent) send(m *cluster.Message) {
 
 // connect opens the stream to a coordinator.
 func (a *agent) connect(c cluster.Connect) {
+	a.dials++
+	dial := a.dials
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), a.opt.Settings.Lease)
 		defer cancel()
@@ -237,10 +240,18 @@ func (a *agent) connect(c cluster.Connect) {
 		if err != nil {
 			// A moment, so that a coordinator that is not there is not asked all the time.
 			time.Sleep(2 * tick)
-			a.post(func() { a.step(cluster.Lost{Reason: err.Error()}) })
+			a.post(func() {
+				if dial == a.dials {
+					a.step(cluster.Lost{Reason: err.Error()})
+				}
+			})
 			return
 		}
 		a.post(func() {
+			if dial != a.dials {
+				s.Break() // listen ends
+				return
+			}
 			a.link = s
 			a.ever.Store(true)
 			a.step(cluster.Connected{Term: c.Term})
