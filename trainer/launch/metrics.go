@@ -27,7 +27,7 @@ type metrics struct {
 	restarts float64
 }
 
-// Without a machine's name a port of any interface would be open to all.
+// standardMetrics is a free port that only this machine reaches.
 const standardMetrics = "127.0.0.1:0"
 
 // openMetrics starts the server, if one is wanted.
@@ -41,7 +41,7 @@ func (l *launcher) openMetrics() error {
 		address = standardMetrics
 	}
 	host, _, err := net.SplitHostPort(address)
-	if err == nil && host == "" {
+	if err == nil && host == "" { // the port would be open on every interface
 		err = errors.New("no host before the port; 127.0.0.1 is this machine only")
 	}
 	if err != nil {
