@@ -14,7 +14,7 @@ type Routing struct {
 }
 
 // ExpertSort orders the assignments index[T,K] by expert, stably, so that the
-// rows of an expert are contiguous. No token is dropped.
+// rows of an expert are contiguous. No row is left out: see ExpertCapacity for a limit.
 func (b *Builder) ExpertSort(indexTK *G.Node, experts int) Routing {
 	rows, k := indexTK.Shape()[0], indexTK.Shape()[1]
 	outs := b.apply(def{
