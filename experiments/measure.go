@@ -215,7 +215,7 @@ type rehearsal struct {
 	device  string
 	seconds float64 // of a step: the median of a few
 	planned int64   // bytes
-	peak    int64   // bytes that the process had resident; 0 where the memory is a device's, or unknown
+	peak    int64   // bytes that the process had resident, or that are taken of the GPU; 0 if unknown
 }
 
 // rehearse takes a few steps on random tokens. Nothing else may run meanwhile if the
@@ -242,8 +242,8 @@ func rehearse(cfg trainer.Config) (rehearsal, error) {
 	}
 	// The first step finds cold caches and does not count.
 	result := rehearsal{device: device.Name(), seconds: median(seconds[1:]), planned: r.Planned()}
-	if forgotten && device.Name() == "cpu" {
-		result.peak = resident.Peak()
+	if forgotten || device.Name() != "cpu" {
+		result.peak = device.Peak()
 	}
 	return result, nil
 }

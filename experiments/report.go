@@ -69,6 +69,7 @@ func (s *Results) document() (*document, error) {
 	d.table(s.cacheTable())
 	d.text("Caches are those of one sequence in fp32, as this version keeps them: keys and values grow with the context, the states of convolutions and scans do not.")
 	d.table(s.speedTable())
+	d.text("Decoding is that of one sequence, after %d tokens. The peak is that of the process; on a GPU, all that was taken of its memory, the driver's own included.", decodeContext)
 	d.figures(s.costFigures()...)
 	d.heading("Stability")
 	d.table(s.stabilityTable())

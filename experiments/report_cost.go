@@ -60,7 +60,7 @@ func contextName(n int) string {
 
 // speedTable has what was measured.
 func (s *Results) speedTable() *grid {
-	t := &grid{Head: []string{"variant", "training, tokens/s alone", "training, tokens/s in the grid", "decoding, tokens/s", "memory of a training step, planned", "peak of the process", "device"}, Left: 1}
+	t := &grid{Head: []string{"variant", "training, tokens/s alone", "training, tokens/s in the grid", "decoding, tokens/s", "memory of a training step, planned", "peak", "device"}, Left: 1}
 	for _, a := range s.Grid.Arms {
 		rate := "–"
 		if values := s.valuesOf(a, ratesMetric); len(values) > 0 {

@@ -66,7 +66,7 @@ type Costs struct {
 	DecodeTokensPerS report.Number `json:"decode_tokens_per_s"` // one sequence, greedy
 	DecodeContext    int           `json:"decode_context"`      // tokens read before
 	PlannedMemory    int64         `json:"planned_memory"`      // bytes of weights, states and activations of a training step
-	PeakMemory       int64         `json:"peak_memory"`         // bytes that the process had resident in it; 0 if unknown
+	PeakMemory       int64         `json:"peak_memory"`         // bytes that the process had resident in it, or that were taken of the GPU; 0 if unknown
 	StateBytes       int64         `json:"state_bytes"`         // measured of the generator
 	StateContext     int           `json:"state_context"`       // its capacity
 }

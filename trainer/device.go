@@ -8,6 +8,7 @@ import (
 	"jambalaya/internal/backend/cuda"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
+	"jambalaya/internal/resident"
 	"jambalaya/model"
 )
 
@@ -20,6 +21,17 @@ type Device struct {
 	close func()
 	gpu   *cuda.Backend // nil if it is no GPU
 	room  func() int64  // bytes that the process can have of it; nil where that is not known
+}
+
+// Peak is how many bytes of memory have been taken to compute: on a processor, the most
+// that the process has been resident in since resident.Reset, 0 where that is unknown;
+// on a GPU, what is taken of it now, by whomever, with the driver's own, which is the
+// most too while a plan holds all that it needs from its start.
+func (d *Device) Peak() int64 {
+	if d.gpu != nil {
+		return d.gpu.Used()
+	}
+	return resident.Peak()
 }
 
 // newWeights allocates what a rank holds of the weights of a training run, in its

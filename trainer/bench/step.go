@@ -9,7 +9,6 @@ import (
 
 	"jambalaya/configs"
 	"jambalaya/internal/cli"
-	"jambalaya/internal/resident"
 	"jambalaya/trainer"
 	"jambalaya/trainer/optim"
 )
@@ -89,13 +88,9 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 	flops := tokens * cfg.Model.FLOPs(cfg.Data.SequenceLength).Training()
 	r.StepGFLOP, r.TFLOPS = flops/1e9, flops/best/1e12
 	r.Planned = rehearsal.Planned()
-	r.Peak = r.Planned
-	if gpu, ok := device.Backend.(interface{ Used() int64 }); ok {
-		r.Peak = gpu.Used()
+	r.Peak = max(r.Planned, device.Peak())
+	if device.Name() == "cuda" {
 		r.MFU = 1e12 * r.TFLOPS / ceilings.FMA
-	}
-	if resident := resident.Peak(); resident > 0 && device.Name() == "cpu" {
-		r.Peak = resident
 	}
 	return r, r.profile(ctx, rehearsal, opt)
 }
