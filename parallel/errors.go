@@ -28,6 +28,17 @@ var (
 	ErrClosed = errors.New("closed")
 )
 
+// EndsGeneration says whether an error means that the ranks do not work together any
+// more: those that are left join another generation.
+func EndsGeneration(err error) bool {
+	for _, over := range []error{ErrLost, ErrTimeout, ErrAborted, ErrGeneration, ErrCorrupt, ErrClosed} {
+		if errors.Is(err, over) {
+			return true
+		}
+	}
+	return false
+}
+
 // OpError says which operation failed, and on which rank.
 type OpError struct {
 	Kind  Kind

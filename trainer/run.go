@@ -263,11 +263,11 @@ func (r *run) restore(ctx context.Context) error {
 
 // resume takes a checkpoint's place in the run.
 func (r *run) resume(c *checkpoint.Checkpoint) error {
-	hash, err := config.Hash(r.cfg.identity())
+	same, err := r.savedBy(c.State.ConfigHash)
 	if err != nil {
 		return err
 	}
-	if c.State.ConfigHash != hash {
+	if !same {
 		return cli.Config(fmt.Errorf("checkpoint %s is not of the configuration in %s: restore the one it was saved with, or start another run with --out or --fresh",
 			c.Name(), r.dir.file(configFile)))
 	}
@@ -291,6 +291,22 @@ func (r *run) resume(c *checkpoint.Checkpoint) error {
 		r.printf("the run is complete; --fresh starts it again")
 	}
 	return nil
+}
+
+// savedBy says whether a checkpoint with the hash of a configuration is one of this run.
+// A program that did not know some of the keys has left them out of its hash, as of the
+// configuration that it recorded; openDir has compared the values that they have by default.
+func (r *run) savedBy(saved string) (bool, error) {
+	hash, err := config.Hash(r.cfg.identity())
+	if err != nil || saved == hash {
+		return err == nil, err
+	}
+	known, err := r.dir.recordedKeys()
+	if err != nil {
+		return false, err
+	}
+	hash, err = config.HashOf(r.cfg.identity(), func(key string) bool { return known[key] != "" })
+	return saved == hash, err
 }
 
 // openLoader starts reading at the sample that step done+1 begins with.

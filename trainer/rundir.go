@@ -110,22 +110,35 @@ func (d *runDir) imported() bool {
 
 // LoadRun reads the configuration of a run's directory.
 func LoadRun(dir string) (Config, error) {
+	cfg, _, err := loadRun(dir)
+	return cfg, err
+}
+
+func loadRun(dir string) (cfg Config, origins config.Origins, err error) {
 	name := filepath.Join(dir, configFile)
 	file, err := configs.Load(name)
 	if err != nil {
-		return Config{}, err
+		return cfg, nil, err
 	}
 	if len(bytes.TrimSpace(file.Text)) == 0 {
 		err = fmt.Errorf("%s: is empty", name)
-	}
-	var cfg Config
-	if err == nil {
-		cfg, _, err = LoadConfig(file, nil)
+	} else {
+		cfg, origins, err = LoadConfig(file, nil)
 	}
 	if err != nil {
-		return cfg, cli.Config(fmt.Errorf("%w; restore the file as the run wrote it, or train anew with --fresh", err))
+		return cfg, nil, cli.Config(fmt.Errorf("%w; restore the file as the run wrote it, or train anew with --fresh", err))
 	}
-	return cfg, nil
+	return cfg, origins, nil
+}
+
+// recordedKeys are the keys that the recorded configuration has, those of the program that
+// started the run; none if nothing is recorded.
+func (d *runDir) recordedKeys() (config.Origins, error) {
+	_, origins, err := loadRun(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return origins, err
 }
 
 // record writes the configuration as resolved.

@@ -14,6 +14,7 @@ import (
 	"jambalaya/internal/config"
 	"jambalaya/internal/human"
 	"jambalaya/internal/term"
+	"jambalaya/parallel"
 	"jambalaya/trainer/report"
 )
 
@@ -202,6 +203,8 @@ func (r *run) save() error {
 // saved is told how each save ended.
 func (r *run) saved(res checkpoint.Result) {
 	switch {
+	case parallel.EndsGeneration(res.Err), errors.Is(res.Err, checkpoint.ErrFenced): // which is said elsewhere, and training does not go on
+		r.printf("the checkpoint of step %d is left unfinished", res.Step)
 	case res.Err != nil:
 		r.printf("warning: checkpoint of step %d failed: %v; the one before it stays, training goes on", res.Step, res.Err)
 	case res.RetainErr != nil:

@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"jambalaya/internal/vfs"
 	"jambalaya/parallel"
 	"jambalaya/parallel/inproc"
 	"jambalaya/trainer/report"
@@ -251,5 +254,43 @@ func TestElastic(t *testing.T) {
 	got := lossesOf(t, dir)
 	if at := firstApart(want, got, 1e-5); at > 0 {
 		t.Errorf("step %d: loss %v, alone %v", at, got[at-1:], want[at-1:])
+	}
+}
+
+// TestAbortedSaveIsNoWarning: a checkpoint that ends with its generation has not failed.
+func TestAbortedSaveIsNoWarning(t *testing.T) {
+	t.Parallel()
+	cfg := worldConfig(t.TempDir(), parallel.Mesh{Data: 2, Expert: 1})
+	var leaders *os.File
+	errs := runWorld(t, t.Context(), t.TempDir(), cfg, 1, func(rank int, _ *Config, opt *Options) {
+		if rank == 0 {
+			leaders = opt.Stdout
+			return
+		}
+		transport := opt.World.Transport
+		opt.wrap = func(fsys vfs.FS) vfs.FS {
+			return vfs.NewFaults(fsys, func(op vfs.Op) error {
+				if op.Kind == "create" { // its part of the first checkpoint
+					transport.Abort(errors.New("killed"))
+				}
+				return nil
+			})
+		}
+	})
+	for rank, err := range errs {
+		if !errors.Is(err, parallel.ErrAborted) {
+			t.Errorf("rank %d: %v", rank, err)
+		}
+	}
+	const want = "the checkpoint of step 3 is left unfinished"
+	var text []byte
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(string(text), want); time.Sleep(time.Millisecond) {
+		var err error
+		if text, err = os.ReadFile(leaders.Name()); err != nil || time.Now().After(deadline) {
+			t.Fatalf("%v; not said: %s\n%s", err, want, text)
+		}
+	}
+	if strings.Contains(string(text), "warning: checkpoint") {
+		t.Errorf("%s", text)
 	}
 }

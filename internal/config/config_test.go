@@ -266,6 +266,17 @@ func TestDiffAndHash(t *testing.T) {
 	if ha == hb || ha != ha2 || len(ha) != 64 || err != nil {
 		t.Error(ha, hb, ha2, err)
 	}
+	// What a struct with fewer keys hashes to.
+	earlier := struct {
+		Other struct {
+			Path string `yaml:"path"`
+		} `yaml:"other"`
+	}{}
+	earlier.Other.Path = "x"
+	he, _ := Hash(earlier)
+	if hb, err = HashOf(b, func(key string) bool { return key == "other.path" }); hb != he || err != nil {
+		t.Error(hb, he, err)
+	}
 }
 
 // TestRoundTrip draws values and strings of every kind.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -27,11 +28,18 @@ func Annotate(cfg any, origins Origins) ([]byte, error) {
 
 // Hash is the SHA-256 of Encode's text, in hexadecimal digits.
 func Hash(cfg any) (string, error) {
-	text, err := Encode(cfg)
+	return HashOf(cfg, func(string) bool { return true })
+}
+
+// HashOf is the Hash that cfg would have without the keys that keep leaves out: that of
+// a struct which does not have them yet.
+func HashOf(cfg any, keep func(key string) bool) (string, error) {
+	all, err := leaves(reflect.ValueOf(cfg), "")
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(text)
+	kept := slices.DeleteFunc(all, func(l leaf) bool { return !keep(l.key) })
+	sum := sha256.Sum256(lines(kept, nil))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -84,6 +92,11 @@ func encode(cfg any, comment func(key string) string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return lines(all, comment), nil
+}
+
+// lines is the text of leaves, each with a comment if there are any.
+func lines(all []leaf, comment func(key string) string) []byte {
 	var lines []string
 	var sections []string
 	width := 0
@@ -112,7 +125,7 @@ func encode(cfg any, comment func(key string) string) ([]byte, error) {
 			next++
 		}
 	}
-	return []byte(strings.Join(lines, "\n") + "\n"), nil
+	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
 // maxAligned is the width of the longest line with which comments line up.

@@ -126,13 +126,11 @@ func (n *training) abort(reason error) {
 // Outcome sorts the errors of training into what they mean for the generation: nil is
 // the end of the run, and an error of the transport that of the generation.
 func Outcome(err error) cluster.Outcome {
-	for _, over := range []error{parallel.ErrLost, parallel.ErrTimeout, parallel.ErrAborted, parallel.ErrGeneration, parallel.ErrCorrupt, parallel.ErrClosed} {
-		if errors.Is(err, over) {
-			return cluster.OutcomeAborted
-		}
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return cluster.OutcomeDone
+	case parallel.EndsGeneration(err):
+		return cluster.OutcomeAborted
 	}
 	return cluster.OutcomeFailed
 }
