@@ -62,107 +62,126 @@ func NewTrainingGraph(cfg Config, batch, length int, opt GraphOptions) (g *Train
 }
 
 func newTrainingGraph(cfg Config, batch, length int, opt GraphOptions, salt int) (*TrainingGraph, error) {
-	s := newStack(cfg, batch, length, opt.Experts)
-	s.Salt(salt)
-	if cfg.ExpertCapacityFactor > 0 && !opt.ForwardOnly {
-		s.capacity = op.Capacity(cfg.ExpertCapacityFactor, length, cfg.NumExpertsPerTok, cfg.NumExperts)
+	b := newGraphBuilder(cfg, batch, length, opt, salt)
+	if !opt.ForwardOnly {
+		if err := b.differentiate(); err != nil {
+			return nil, err
+		}
 	}
-	tokens := s.Ints("tokens", batch, length)
-	targets := s.Ints("targets", batch, length)
-	logits := s.logits(s.forward(tokens))
-	loss, nll := s.CrossEntropy(logits, targets)
+	prog, err := engine.Lower(b.Graph(), b.outputs()...)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	return b.lowered(prog), nil
+}
 
-	b := &graphBuilder{stack: s, outs: []*G.Node{loss}, seeds: []*G.Node{s.Input("seed_loss", 1)}}
-	outputs := []*G.Node{loss, nll}
-	var aux, load *G.Node
-	if len(s.probs) > 0 {
+// graphBuilder adds the loss, and its gradient, to a stack.
+type graphBuilder struct {
+	*stack
+	opt                          GraphOptions
+	tokens, targets              *G.Node
+	logits, loss, nll            *G.Node
+	aux, load, seedLoss, seedAux *G.Node   // all but seedLoss nil without experts
+	grads, sums                  []*G.Node // of each parameter; nil unless asked for
+}
+
+func newGraphBuilder(cfg Config, batch, length int, opt GraphOptions, salt int) *graphBuilder {
+	b := &graphBuilder{stack: newStack(cfg, batch, length, opt.Experts), opt: opt}
+	b.Salt(salt)
+	if cfg.ExpertCapacityFactor > 0 && !opt.ForwardOnly {
+		b.capacity = op.Capacity(cfg.ExpertCapacityFactor, length, cfg.NumExpertsPerTok, cfg.NumExperts)
+	}
+	b.tokens = b.Ints("tokens", batch, length)
+	b.targets = b.Ints("targets", batch, length)
+	b.logits = b.stack.logits(b.forward(b.tokens))
+	b.loss, b.nll = b.CrossEntropy(b.logits, b.targets)
+	b.seedLoss = b.Input("seed_loss", 1)
+	if len(b.probs) > 0 {
 		scope := op.AuxSequence
 		if cfg.RouterAuxScope == AuxBatch {
 			scope = op.AuxBatch
 		}
-		aux, load = s.RouterAux(s.probs, s.index, s.docs, scope)
-		b.outs, b.seeds = append(b.outs, aux), append(b.seeds, s.Input("seed_aux", 1))
-		outputs = append(append(outputs, aux, load), s.drops...)
+		b.aux, b.load = b.RouterAux(b.probs, b.index, b.docs, scope)
+		b.seedAux = b.Input("seed_aux", 1)
 	}
-	if opt.Inspect {
-		outputs = append(append(outputs, logits), s.hidden...)
+	return b
+}
+
+// differentiate adds the gradient with respect to every parameter, and the running
+// sums where they accumulate.
+func (b *graphBuilder) differentiate() error {
+	outs, seeds := []*G.Node{b.loss}, []*G.Node{b.seedLoss}
+	if b.aux != nil {
+		outs, seeds = append(outs, b.aux), append(seeds, b.seedAux)
 	}
-	if !opt.ForwardOnly {
-		grads, err := b.gradients(opt.Accumulate)
-		if err != nil {
-			return nil, err
-		}
-		outputs = append(outputs, grads...)
+	var wrt []*G.Node
+	for _, p := range b.cfg.Params() {
+		wrt = append(wrt, b.params[p.Name])
 	}
-	prog, err := engine.Lower(s.Graph(), outputs...)
+	grads, err := b.Gradients(outs, seeds, wrt)
 	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return fmt.Errorf("model: %w", err)
 	}
-	g := &TrainingGraph{Config: cfg, Batch: batch, Length: length, Program: prog}
+	for i, g := range grads {
+		if b.opt.Accumulate {
+			sum := b.Input("sum."+wrt[i].Name(), wrt[i].Shape()...)
+			b.sums = append(b.sums, sum)
+			g = b.Accumulate(sum, g)
+		}
+		b.grads = append(b.grads, g)
+	}
+	return nil
+}
+
+// outputs are the nodes that the program has to compute.
+func (b *graphBuilder) outputs() []*G.Node {
+	nodes := []*G.Node{b.loss, b.nll}
+	if b.aux != nil {
+		nodes = append(append(nodes, b.aux, b.load), b.drops...)
+	}
+	if b.opt.Inspect {
+		nodes = append(append(nodes, b.logits), b.hidden...)
+	}
+	return append(nodes, b.grads...)
+}
+
+// lowered says where in the program the values of the graph are. Seeds stay in
+// fp32, however activations are stored.
+func (b *graphBuilder) lowered(prog *engine.Program) *TrainingGraph {
 	id := func(n *G.Node) engine.ValueID {
 		if n == nil {
 			return -1
 		}
-		v, ok := prog.Value(n)
-		if !ok {
-			return -1
+		if v, ok := prog.Value(n); ok {
+			return v
 		}
-		return v
+		return -1
 	}
-	g.Tokens, g.Targets, g.Docs = id(tokens), id(targets), id(s.docs)
-	g.Loss, g.NLL, g.Aux, g.Load = id(loss), id(nll), id(aux), id(load)
-	for _, d := range s.drops {
-		g.Drops = append(g.Drops, id(d))
-	}
-	g.SeedLoss, g.SeedAux = id(s.Lookup("seed_loss")), id(s.Lookup("seed_aux"))
-	g.Logits = -1
-	if opt.Inspect {
-		g.Logits = id(logits)
-		for _, h := range s.hidden {
-			g.Hidden = append(g.Hidden, id(h))
+	ids := func(nodes []*G.Node) []engine.ValueID {
+		var list []engine.ValueID
+		for _, n := range nodes {
+			list = append(list, id(n))
 		}
+		return list
+	}
+	g := &TrainingGraph{
+		Config: b.cfg, Batch: b.batch, Length: b.length, Program: prog,
+		Grads: ids(b.grads), Sums: ids(b.sums),
+		Tokens: id(b.tokens), Targets: id(b.targets), Docs: id(b.docs),
+		SeedLoss: id(b.seedLoss), SeedAux: id(b.seedAux),
+		Loss: id(b.loss), NLL: id(b.nll), Aux: id(b.aux), Load: id(b.load), Drops: ids(b.drops),
+		Logits: -1,
+	}
+	for _, p := range b.cfg.Params() {
+		g.Params = append(g.Params, id(b.params[p.Name]))
+	}
+	if b.opt.Inspect {
+		g.Logits, g.Hidden = id(b.logits), ids(b.hidden)
 	}
 	for _, seed := range []engine.ValueID{g.SeedLoss, g.SeedAux} {
 		if seed >= 0 {
 			prog.Values[seed].Class = engine.F32
 		}
 	}
-	for _, p := range cfg.Params() {
-		g.Params = append(g.Params, id(s.params[p.Name]))
-	}
-	for i := range b.grads {
-		g.Grads = append(g.Grads, id(b.grads[i]))
-		if opt.Accumulate {
-			g.Sums = append(g.Sums, id(b.sums[i]))
-		}
-	}
-	return g, nil
-}
-
-// graphBuilder adds the gradient to a stack.
-type graphBuilder struct {
-	*stack
-	outs, seeds []*G.Node
-	grads, sums []*G.Node
-}
-
-// gradients differentiates with respect to every parameter.
-func (b *graphBuilder) gradients(accumulate bool) ([]*G.Node, error) {
-	var wrt []*G.Node
-	for _, p := range b.cfg.Params() {
-		wrt = append(wrt, b.params[p.Name])
-	}
-	grads, err := b.Gradients(b.outs, b.seeds, wrt)
-	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
-	}
-	for i, g := range grads {
-		if accumulate {
-			sum := b.Input(fmt.Sprintf("sum.%s", wrt[i].Name()), wrt[i].Shape()...)
-			b.sums = append(b.sums, sum)
-			g = b.Accumulate(sum, g)
-		}
-		b.grads = append(b.grads, g)
-	}
-	return b.grads, nil
+	return g
 }
