@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -215,6 +216,27 @@ func TestFaults(t *testing.T) {
 	}
 	if err := be.Sync(); err != nil {
 		t.Errorf("second Sync = %v", err)
+	}
+}
+
+// TestAnyThread binds on a thread that has never met the device: Go moves goroutines
+// between threads, and the driver keeps its context by thread.
+func TestAnyThread(t *testing.T) {
+	be := gpu(t)
+	c := newCall(t, be, "grouped_matmul")
+	c.in(engine.BFloat16, 128, 256)
+	c.in(engine.BFloat16, 1, 128, 256)
+	c.in(engine.Int32, 2)
+	c.out(engine.BFloat16, 128, 128)
+	k, _ := be.Kernel(c.call.Kernel)
+	bound := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and ends with it
+		_, err := k.Bind(&c.call)
+		bound <- err
+	}()
+	if err := <-bound; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -33,6 +33,7 @@ func (a *args) tensorMap(t *engine.Tensor, dims, strides, box []int) []byte {
 			steps[i-1] = uint64(strides[i-1])
 		}
 	}
+	defer a.b.enter()() // the driver asks which device the tensor is on
 	status := syscall(a.b.driver.encodeTiled, uintptr(unsafe.Pointer(&m[0])), bfloat16, uintptr(rank), uintptr(at(t)),
 		uintptr(unsafe.Pointer(&extents[0])), uintptr(unsafe.Pointer(&steps[0])), uintptr(unsafe.Pointer(&tile[0])), uintptr(unsafe.Pointer(&ones[0])),
 		plain, swizzled, promote, zeroOutside)
