@@ -75,8 +75,12 @@ func (s *Results) speedTable() *grid {
 		if k.PeakMemory > 0 {
 			peak = human.Bytes(k.PeakMemory)
 		}
+		device := k.Device
+		if device == "cpu" {
+			device += fmt.Sprintf(", %d %s", k.Threads, plural(k.Threads, "thread", "threads"))
+		}
 		t.add(a.Name, human.Count(float64(k.TrainTokensPerS)), rate, human.Count(float64(k.DecodeTokensPerS)),
-			human.Bytes(k.PlannedMemory), peak, fmt.Sprintf("%s, %d %s", k.Device, k.Threads, plural(k.Threads, "thread", "threads")))
+			human.Bytes(k.PlannedMemory), peak, device)
 	}
 	return t
 }
