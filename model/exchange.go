@@ -37,14 +37,11 @@ type Exchange struct {
 	staging map[string]*hostRows      // and on the host
 	memory  []engine.Memory
 	plans   []*engine.Plan
-	stats   ExchangeStats
-}
 
-// ExchangeStats say what an Exchange has done.
-type ExchangeStats struct {
-	Calls    int // forward and backward passes of a layer
-	Rounds   int
-	Received int // rows
+	// Of the layer that is computed, where there is a capacity: see limit.
+	weights    []float32
+	assignment []int32
+	travelling []int32
 }
 
 // NewExchange returns the kernels of ranks that share the experts out. A round has
@@ -61,9 +58,6 @@ func (e *Exchange) Kernels() map[string]engine.Kernel {
 	}
 }
 
-// Stats returns what has been done so far.
-func (e *Exchange) Stats() ExchangeStats { return e.stats }
-
 // Bytes is the memory of the exchange, on the device and on the host.
 func (e *Exchange) Bytes() int64 {
 	var n int64
@@ -73,7 +67,7 @@ func (e *Exchange) Bytes() int64 {
 	for _, h := range e.staging {
 		n += int64(len(h.bytes))
 	}
-	return n
+	return n + 4*int64(cap(e.weights)+cap(e.assignment)+cap(e.travelling))
 }
 
 // Close frees its memory, after the plans that use it.
@@ -109,6 +103,9 @@ func (k exchangeKernel) Bind(c *engine.Call) (func() error, error) {
 	if held*k.ranks.Size() != l.experts {
 		return nil, fmt.Errorf("%d experts on each of %d ranks are not the %d of a layer", held, k.ranks.Size(), l.experts)
 	}
+	if len(in) > 4 {
+		l.limited(in[4], in[5])
+	}
 	l.room = max(1, int(k.chunk*float64(l.rows)))
 	l.routes = newRoutes(k.ranks.Rank(), k.ranks.Size(), l.experts, l.room)
 	l.firsts, l.counts = make([]int32, l.experts+1), make([]int32, l.experts)
@@ -129,7 +126,8 @@ type expertLayer struct {
 	xs, dys, ys, dxs      *engine.Tensor // [S,H] in expert order; nil where the pass has none
 	gateUp, down, offsets *engine.Tensor
 	rows, width, experts  int
-	room                  int // rows of a round
+	room                  int    // rows of a round
+	limit                 *limit // nil: all rows travel
 
 	routes      *routes
 	firsts      []int32        // row of each expert, and S

@@ -3,8 +3,8 @@ package model
 // routes say which rows go where in a round. The rows that a rank has to compute make a
 // list, by expert, then by the rank that sends them, then in its order: the order in
 // which one rank alone would have them. A round is a window of so many rows of each
-// rank's list. A sender's rows of a window are a range of its own rows, as those are in
-// the order of the experts too.
+// rank's list. A sender's rows of a window are a range of its own rows that travel, as
+// those are in the order of the experts too.
 type routes struct {
 	rank, ranks  int
 	experts, per int // of a layer, and on a rank

@@ -84,8 +84,8 @@ func (l *expertLayer) run() error {
 	if err := l.backend.Read(l.firsts, l.offsets); err != nil {
 		return err
 	}
-	for e := range l.counts {
-		l.counts[e] = l.firsts[e+1] - l.firsts[e]
+	if err := l.count(); err != nil {
+		return err
 	}
 	if err := l.ranks.Counts(l.counts, l.all); err != nil {
 		return err
@@ -96,12 +96,12 @@ func (l *expertLayer) run() error {
 			return err
 		}
 	}
-	l.stats.Calls++
 	for round := range rounds {
 		if err := l.round(round); err != nil {
 			return err
 		}
 	}
+	l.clearDropped(l.result.hereHost.bytes)
 	return l.result.hereHost.store(l.rows)
 }
 
@@ -128,8 +128,6 @@ func (l *expertLayer) round(n int) error {
 			return err
 		}
 	}
-	l.stats.Rounds++
-	l.stats.Received += received
 	return l.giveBack(received)
 }
 
@@ -141,7 +139,9 @@ func (l *expertLayer) send(t transfer, received int) error {
 	theirs := l.staged("theirs", l.room*size)[:received*size]
 	at := 0
 	for to := range r.ranks {
-		at += copy(mine[at:], t.hereHost.bytes[r.sendFrom[to]*size:(r.sendFrom[to]+r.sends[to])*size])
+		l.eachRun(r.sendFrom[to], r.sends[to], func(row, n int) {
+			at += copy(mine[at:], t.hereHost.bytes[row*size:(row+n)*size])
+		})
 	}
 	if err := l.ranks.AllToAll(mine[:at], r.inBytes(r.sends, size), theirs, r.inBytes(r.receives, size)); err != nil {
 		return err
@@ -172,8 +172,10 @@ func (l *expertLayer) giveBack(received int) error {
 		return err
 	}
 	at := 0
-	for to, n := range r.sends {
-		at += copy(t.hereHost.bytes[r.sendFrom[to]*size:(r.sendFrom[to]+n)*size], mine[at:])
+	for to := range r.ranks {
+		l.eachRun(r.sendFrom[to], r.sends[to], func(row, n int) {
+			at += copy(t.hereHost.bytes[row*size:(row+n)*size], mine[at:])
+		})
 	}
 	return nil
 }

@@ -40,16 +40,18 @@ func (m *meeting) swap(rank int, parts []any) []any {
 	return mine
 }
 
-// visitor implements Exchanger.
+// visitor implements Exchanger, and counts.
 type visitor struct {
 	*meeting
-	rank int
+	rank      int
+	exchanges int // of rows
+	received  int // bytes of rows, those of its own included
 }
 
-func (v visitor) Rank() int { return v.rank }
-func (v visitor) Size() int { return v.size }
+func (v *visitor) Rank() int { return v.rank }
+func (v *visitor) Size() int { return v.size }
 
-func (v visitor) Counts(mine, all []int32) error {
+func (v *visitor) Counts(mine, all []int32) error {
 	parts := make([]any, v.size)
 	for i := range parts {
 		parts[i] = append([]int32(nil), mine...)
@@ -60,7 +62,9 @@ func (v visitor) Counts(mine, all []int32) error {
 	return nil
 }
 
-func (v visitor) AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts []int) error {
+func (v *visitor) AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts []int) error {
+	v.exchanges++
+	v.received += len(recv)
 	parts := make([]any, v.size)
 	for to, n := range sendCounts {
 		parts[to] = append([]byte(nil), send[:n]...)
@@ -77,11 +81,12 @@ func (v visitor) AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts
 
 // shared is what ranks that share the experts out make of a batch.
 type shared struct {
-	loss     float64
-	grads    map[string][]float32 // of whole parameters
-	bytes    int64
-	received int // most rows of a rank
-	rounds   int
+	loss      float64
+	grads     map[string][]float32 // of whole parameters
+	bytes     int64                // of memory
+	received  int                  // most bytes of a rank
+	moved     int                  // bytes that all received
+	exchanges int
 }
 
 // runShared computes a batch on ranks that have a part of the sequences and of the
@@ -90,7 +95,7 @@ func runShared(t *testing.T, cfg Config, ranks, batch, length int, chunk float64
 	t.Helper()
 	tokens, targets, docs := sample(5, cfg.VocabSize, batch, length)
 	meeting := newMeeting(ranks)
-	runs, exchanges := make([]*run, ranks), make([]*Exchange, ranks)
+	runs, exchanges, visitors := make([]*run, ranks), make([]*Exchange, ranks), make([]*visitor, ranks)
 	for rank := range runs {
 		be := cpu.New(1)
 		t.Cleanup(be.Close)
@@ -111,7 +116,8 @@ func runShared(t *testing.T, cfg Config, ranks, batch, length int, chunk float64
 		if change != nil {
 			change(w)
 		}
-		exchanges[rank] = NewExchange(be, visitor{meeting, rank}, chunk)
+		visitors[rank] = &visitor{meeting: meeting, rank: rank}
+		exchanges[rank] = NewExchange(be, visitors[rank], chunk)
 		opt := opt
 		opt.Bind, opt.Exchange = w.Bind(g.Params, g.Grads, g.Sums), exchanges[rank].Kernels()
 		plan, err := engine.NewPlan(g.Program, be, opt)
@@ -126,10 +132,16 @@ func runShared(t *testing.T, cfg Config, ranks, batch, length int, chunk float64
 		wg.Go(func() { r.step(tokens[from:to], targets[from:to], docs[from:to]) })
 	}
 	wg.Wait()
-	return collect(runs, exchanges)
+	s := collect(runs)
+	for rank, v := range visitors {
+		s.bytes = max(s.bytes, exchanges[rank].Bytes())
+		s.received, s.exchanges = max(s.received, v.received), max(s.exchanges, v.exchanges)
+		s.moved += v.received
+	}
+	return s
 }
 
-func collect(runs []*run, exchanges []*Exchange) shared {
+func collect(runs []*run) shared {
 	s := shared{grads: map[string][]float32{}}
 	for rank, r := range runs {
 		s.loss += float64(r.read(r.plan.Tensor(r.graph.Loss))[0])
@@ -146,9 +158,6 @@ func collect(runs []*run, exchanges []*Exchange) shared {
 				}
 			}
 		}
-		stats := exchanges[rank].Stats()
-		s.bytes = max(s.bytes, exchanges[rank].Bytes())
-		s.received, s.rounds = max(s.received, stats.Received), max(s.rounds, stats.Rounds)
 	}
 	return s
 }
@@ -158,27 +167,71 @@ func collect(runs []*run, exchanges []*Exchange) shared {
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	const batch, length = 4, 24
-	tokens, targets, docs := sample(5, tiny().VocabSize, batch, length)
-	whole := newRun(t, tiny(), batch, length, 1, GraphOptions{}, engine.Options{})
-	whole.step(tokens, targets, docs)
+	limited := tiny()
+	limited.ExpertCapacityFactor = 0.75
+	for _, cfg := range []Config{tiny(), limited} {
+		tokens, targets, docs := sample(5, cfg.VocabSize, batch, length)
+		whole := newRun(t, cfg, batch, length, 1, GraphOptions{}, engine.Options{})
+		whole.step(tokens, targets, docs)
+		for _, ranks := range []int{1, 2, 4} {
+			for _, c := range []struct {
+				chunk float64
+				opt   engine.Options
+			}{{1.25, engine.Options{}}, {0.2, engine.Options{}}, {1.25, engine.Options{Recompute: engine.RecomputeLayer}}} {
+				name := fmt.Sprintf("capacity %g, %d ranks, rounds of %g, recompute %d", cfg.ExpertCapacityFactor, ranks, c.chunk, c.opt.Recompute)
+				t.Run(name, func(t *testing.T) {
+					compareShared(t, whole, runShared(t, cfg, ranks, batch, length, c.chunk, c.opt, nil))
+				})
+			}
+		}
+	}
+}
+
+// compareShared holds what ranks have made of a batch to what one rank alone has.
+func compareShared(t *testing.T, whole *run, got shared) {
+	t.Helper()
 	loss := float64(whole.read(whole.plan.Tensor(whole.graph.Loss))[0])
-	for _, ranks := range []int{1, 2, 4} {
-		for _, c := range []struct {
-			chunk float64
-			opt   engine.Options
-		}{{1.25, engine.Options{}}, {0.2, engine.Options{}}, {1.25, engine.Options{Recompute: engine.RecomputeLayer}}} {
-			t.Run(fmt.Sprintf("%d ranks, rounds of %g, recompute %d", ranks, c.chunk, c.opt.Recompute), func(t *testing.T) {
-				got := runShared(t, tiny(), ranks, batch, length, c.chunk, c.opt, nil)
-				if d := got.loss/loss - 1; d > 1e-6 || d < -1e-6 {
-					t.Errorf("loss %v, want %v", got.loss, loss)
+	if d := got.loss/loss - 1; d > 1e-6 || d < -1e-6 {
+		t.Errorf("loss %v, want %v", got.loss, loss)
+	}
+	for i, p := range whole.weights.Params {
+		want := whole.read(whole.weights.Param(whole.weights.Grad, i))
+		if d := worst(got.grads[p.Name], want); d > 1e-4*largest(want) {
+			t.Errorf("%s: differs by %g of %g", p.Name, d, largest(want))
+		}
+	}
+}
+
+// TestDroppedRowsStay: of the rows of a sequence, those beyond the capacity of an expert
+// do not travel. The memory is what it was, but for the list of those that do.
+func TestDroppedRowsStay(t *testing.T) {
+	t.Parallel()
+	const ranks, batch, length = 2, 4, 64
+	all := runShared(t, tiny(), ranks, batch, length, 1.25, engine.Options{}, sameRouting(t))
+	cfg := tiny()
+	cfg.ExpertCapacityFactor = 0.5
+	limited := runShared(t, cfg, ranks, batch, length, 1.25, engine.Options{}, sameRouting(t))
+	// Every token chooses experts 0 and 1 of 4: each may have half of its share of 32 tokens
+	// at balance, of a sequence of 64.
+	if want := all.moved * 16 / 64; limited.moved != want {
+		t.Errorf("%d bytes of rows, want %d of %d", limited.moved, want, all.moved)
+	}
+	rows := int64(batch / ranks * length * cfg.NumExpertsPerTok)
+	if extra := limited.bytes - all.bytes; extra > 3*4*rows {
+		t.Errorf("%d bytes of memory with a capacity, %d without", limited.bytes, all.bytes)
+	}
+}
+
+// sameRouting makes all tokens go to the first experts: equal probabilities go to the
+// lower ones.
+func sameRouting(t *testing.T) func(*Weights) {
+	return func(w *Weights) {
+		for i, p := range w.Params {
+			if p.Kind == Router {
+				if err := w.backend.Write(w.Param(w.Value, i), make([]float32, p.Size())); err != nil {
+					t.Error(err)
 				}
-				for i, p := range whole.weights.Params {
-					want := whole.read(whole.weights.Param(whole.weights.Grad, i))
-					if d := worst(got.grads[p.Name], want); d > 1e-4*largest(want) {
-						t.Errorf("%s: differs by %g of %g", p.Name, d, largest(want))
-					}
-				}
-			})
+			}
 		}
 	}
 }
@@ -191,27 +244,21 @@ func TestExchangeMemoryIsBounded(t *testing.T) {
 	cfg := tiny()
 	cfg.NumExpertsPerTok = 1
 	balanced := runShared(t, cfg, ranks, batch, length, 1.25, engine.Options{}, nil)
-	toOne := runShared(t, cfg, ranks, batch, length, 1.25, engine.Options{}, func(w *Weights) {
-		for i, p := range w.Params { // equal probabilities go to the lower expert
-			if p.Kind == Router {
-				if err := w.backend.Write(w.Param(w.Value, i), make([]float32, p.Size())); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-	})
-	// Two layers, forward and backward, in which rank 0 gets all that the ranks have.
-	if want := 4 * batch * length; toOne.received != want {
-		t.Errorf("rank 0 has received %d rows, want %d", toOne.received, want)
+	toOne := runShared(t, cfg, ranks, batch, length, 1.25, engine.Options{}, sameRouting(t))
+	// Rank 0 gets the rows of all ranks, in each of two layers once in forward and with the
+	// gradients once more in backward, and what it has sent comes back from both.
+	row := 4 * cfg.HiddenSize
+	if want := 2 * (3*batch*length + 2*batch*length/ranks) * row; toOne.received != want {
+		t.Errorf("rank 0 has received %d bytes, want %d", toOne.received, want)
 	}
-	// Of those, 1.25 times what a rank sends fit into a round.
-	if want := 4 * 4; toOne.rounds != want {
-		t.Errorf("%d rounds, want %d", toOne.rounds, want)
+	// 1.25 times what a rank sends fit into a round, so there are four in each pass: of two
+	// exchanges in forward, of three in backward.
+	if want := 2 * 4 * (2 + 3); toOne.exchanges != want {
+		t.Errorf("%d exchanges of rows, want %d", toOne.exchanges, want)
 	}
 	if toOne.bytes != balanced.bytes {
 		t.Errorf("%d bytes for one expert, %d for all", toOne.bytes, balanced.bytes)
 	}
-	rowBytes := int64(4 * cfg.HiddenSize * batch / ranks * length)
-	t.Logf("%d bytes, %.1f times the rows that a rank sends; balanced: %d rounds, at most %d rows", toOne.bytes,
-		float64(toOne.bytes)/float64(rowBytes), balanced.rounds, balanced.received)
+	t.Logf("%d bytes, %.1f times the rows that a rank sends; balanced: %d exchanges, at most %d bytes received", toOne.bytes,
+		float64(toOne.bytes)/float64(batch/ranks*length*row), balanced.exchanges, balanced.received)
 }

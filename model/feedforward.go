@@ -11,23 +11,24 @@ func (s *stack) mlp(x *G.Node, layer int) *G.Node {
 }
 
 // moe sends each token to its experts, which are MLPs, and adds up what they say,
-// weighted by the router: x[T,H] -> [T,H]. All rows go to their experts; with a capacity,
-// what an expert says beyond it has no weight.
+// weighted by the router: x[T,H] -> [T,H]. With a capacity, what an expert says beyond it
+// has no weight, and such rows do not travel to other ranks.
 func (s *stack) moe(x *G.Node, layer int) *G.Node {
 	c := s.cfg
 	prefix := LayerPrefix(layer)
 	probs, weights, index := s.RouterTopK(s.MatMulF32(x, s.weight(prefix+MoERouter), false, true), c.NumExpertsPerTok, c.NormalizeTopK)
 	s.probs, s.index = append(s.probs, probs), append(s.index, index)
+	var limited *G.Node
 	if s.capacity > 0 {
 		var drops *G.Node
-		weights, drops = s.ExpertCapacity(weights, index, s.docs, c.NumExperts, s.capacity)
-		s.drops = append(s.drops, drops)
+		limited, drops = s.ExpertCapacity(weights, index, s.docs, c.NumExperts, s.capacity)
+		weights, s.drops = limited, append(s.drops, drops)
 	}
 
 	routing := s.ExpertSort(index, c.NumExperts)
 	xs := s.Dispatch(x, routing)
 	if s.held != (ExpertRange{}) {
-		ys := s.Experts(xs, s.weight(prefix+ExpertsGateUpProj), s.weight(prefix+ExpertsDownProj), routing)
+		ys := s.Experts(xs, s.weight(prefix+ExpertsGateUpProj), s.weight(prefix+ExpertsDownProj), routing, limited)
 		return s.Combine(ys, weights, routing)
 	}
 	gu := s.GroupedMatMul(xs, s.weight(prefix+ExpertsGateUpProj), routing)

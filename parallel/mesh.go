@@ -70,9 +70,6 @@ func (m Mesh) Experts(rank, numExperts int) (lo, hi int) {
 	return lo, lo + n
 }
 
-// ExpertColumn returns the Expert coordinate of the ranks that hold an expert.
-func (m Mesh) ExpertColumn(expert, numExperts int) int { return expert / (numExperts / m.Expert) }
-
 // Samples returns the range [lo, hi) of the samples of a step's global batch that
 // a rank computes. batch is a multiple of Size.
 func (m Mesh) Samples(rank, batch int) (lo, hi int) {

@@ -22,7 +22,6 @@ func TestMesh(t *testing.T) {
 		{m.Rank(parallel.Coord{Data: 1, Expert: 1}), 4},
 		{m.Along(parallel.AxisData, 4), []int{1, 4}},
 		{m.Along(parallel.AxisExpert, 4), []int{3, 4, 5}},
-		{m.ExpertColumn(3, 6), 1},
 	} {
 		if !reflect.DeepEqual(c.got, c.want) {
 			t.Errorf("%v, want %v", c.got, c.want)
@@ -58,8 +57,8 @@ func TestMeshProperties(t *testing.T) {
 			lo, hi := m.Experts(rank, experts)
 			for e := lo; e < hi; e++ {
 				owners[e]++
-				if m.ExpertColumn(e, experts) != m.Coord(rank).Expert {
-					t.Fatalf("expert %d is in two columns", e)
+				if first := lo / (hi - lo); first != m.Coord(rank).Expert {
+					t.Fatalf("rank %d, which is at %v, has the experts of column %d", rank, m.Coord(rank), first)
 				}
 			}
 			lo, hi = m.Samples(rank, batch)

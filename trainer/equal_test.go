@@ -1,17 +1,18 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 
 	"jambalaya/configs"
 	"jambalaya/data"
+	"jambalaya/data/source"
 	"jambalaya/parallel"
 	"jambalaya/trainer/report"
 )
@@ -20,50 +21,79 @@ import (
 const equalSteps = "JAMBALAYA_TEST_EQUAL_STEPS"
 
 // TestEqual trains the model of nano on every mesh and compares the losses with those
-// of a rank alone: within rounding until a token first goes to another expert. The
-// controls choose all experts, so that nothing can flip: at nano's learning rate, at which
-// rounding grows fast, and at a tenth of it. It takes minutes, and so runs only when asked
-// to; docs/parallel.md has its figures.
+// of a rank alone: within rounding until a token first goes to another expert. It compares
+// the chosen experts themselves, of every token and layer. The controls choose all
+// experts, so that nothing can flip: at nano's learning rate, at which rounding grows
+// fast, and at a tenth of it. It takes minutes, and so runs only when asked to;
+// docs/parallel.md has its figures.
 func TestEqual(t *testing.T) {
 	steps, _ := strconv.Atoi(os.Getenv(equalSteps))
 	if steps == 0 {
 		t.Skip("set " + equalSteps + " to the number of steps, 100 say")
 	}
 	cache := t.TempDir()
-	corpus := writeProse(t)
-	for _, c := range []struct {
-		experts int
-		lr      float64
-	}{{2, 3e-3}, {4, 3e-3}, {4, 3e-4}} {
-		t.Run(fmt.Sprintf("top %d at %g", c.experts, c.lr), func(t *testing.T) {
-			cfg := equalConfig(t, corpus, cache, steps)
-			cfg.Model.NumExpertsPerTok, cfg.Optim.LR = c.experts, c.lr
-			dir := t.TempDir()
-			trainAlone(t, dir, cfg)
-			want := trainLines(t, dir)
-			for _, w := range equalWorlds {
-				compareWorld(t, cfg, w, want)
-			}
-		})
+	for _, corpus := range []struct {
+		name    string
+		sources []data.Source
+	}{{"made-up text", []data.Source{{Path: writeProse(t), Ext: ".txt"}}}, {"Go source", []data.Source{{Path: source.GoSource}}}} {
+		for _, c := range []struct {
+			experts int
+			lr      float64
+		}{{2, 3e-3}, {4, 3e-3}, {4, 3e-4}} {
+			t.Run(fmt.Sprintf("%s, top %d at %g", corpus.name, c.experts, c.lr), func(t *testing.T) {
+				cfg := equalConfig(t, corpus.sources, cache, steps)
+				cfg.Model.NumExpertsPerTok, cfg.Optim.LR = c.experts, c.lr
+				want := trainEqual(t, cfg, world{Mesh: parallel.Mesh{Data: 1, Expert: 1}})
+				for _, w := range equalWorlds {
+					compareEqual(t, w, want, trainEqual(t, cfg, w))
+				}
+			})
+		}
 	}
 }
 
-// compareWorld trains in a world and compares with the lines of a rank alone.
-func compareWorld(t *testing.T, c Config, w world, want []report.Train) {
+// equalRun is a run of TestEqual.
+type equalRun struct {
+	lines   []report.Train
+	choices *choices
+}
+
+func trainEqual(t *testing.T, c Config, w world) equalRun {
 	t.Helper()
+	r := equalRun{choices: newChoices(c)}
 	c.Parallel.Data, c.Parallel.Expert, c.Parallel.Zero1 = w.Data, w.Expert, w.zero1
 	if w.accumulation > 1 {
 		c.Trainer.BatchSize, c.Trainer.Accumulation = c.Trainer.BatchSize/w.accumulation, w.accumulation
 	}
 	dir := t.TempDir()
-	trainWorld(t, dir, c, 1)
-	got := trainLines(t, dir)
-	if len(got) != len(want) {
-		t.Fatalf("%v: %d steps, want %d", w, len(got), len(want))
+	errs := runWorld(t, t.Context(), dir, c, 1, func(_ int, _ *Config, opt *Options) { opt.inspect = r.choices.follow })
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
-	apart, flip, worst := compareLines(want, got)
-	t.Logf("%-24v %d steps, apart by more than 1e-5 from step %d on, first flip at step %d, largest difference before it %.1e (loss %.3f to %.3f)",
-		w, len(got), apart, flip, worst, got[0].Loss, got[len(got)-1].Loss)
+	r.lines = trainLines(t, dir)
+	return r
+}
+
+// compareEqual holds a run to that of a rank alone.
+func compareEqual(t *testing.T, w world, want, got equalRun) {
+	t.Helper()
+	if len(got.lines) != len(want.lines) {
+		t.Fatalf("%v: %d steps, want %d", w, len(got.lines), len(want.lines))
+	}
+	flip, what := got.choices.firstFlip(want.choices)
+	apart, worst := 0, 0.0 // the first step that differs by more than 1e-5, and the most before the flip
+	for i := range want.lines {
+		d := math.Abs(float64(want.lines[i].Loss/got.lines[i].Loss) - 1)
+		if apart == 0 && !(d <= 1e-5) {
+			apart = i + 1
+		}
+		if flip == 0 || i+1 < flip {
+			worst = max(worst, d)
+		}
+	}
+	last := got.lines[len(got.lines)-1]
+	t.Logf("%-24v %d steps, apart by more than 1e-5 from step %d on, largest difference before the first flip %.1e (loss %.3f to %.3f); first flip: %s",
+		w, len(got.lines), apart, worst, got.lines[0].Loss, last.Loss, what)
 	if worst > 5e-5 { // rounding grows over the steps, also where all experts are chosen and none flips
 		t.Errorf("%v: losses differ by %.1e without a flip", w, worst)
 	}
@@ -112,8 +142,8 @@ func writeProse(t *testing.T) string {
 	return dir
 }
 
-// equalConfig is nano on short sequences of the corpus.
-func equalConfig(t *testing.T, corpus, cache string, steps int) Config {
+// equalConfig is nano on short sequences of the sources.
+func equalConfig(t *testing.T, sources []data.Source, cache string, steps int) Config {
 	t.Helper()
 	file, err := configs.Load("nano")
 	if err != nil {
@@ -125,7 +155,7 @@ func equalConfig(t *testing.T, corpus, cache string, steps int) Config {
 	}
 	tiny := tinyConfig(cache)
 	c.Data, c.Checkpoint = tiny.Data, tiny.Checkpoint
-	c.Data.Sources = []data.Source{{Path: corpus, Ext: ".txt"}}
+	c.Data.Sources = sources
 	c.Data.SequenceLength, c.Trainer.BatchSize = 64, 8
 	c.Trainer.Minutes, c.Trainer.Steps, c.Trainer.Threads = 0, steps, 1
 	c.Trainer.Samples, c.Trainer.EvalEvery, c.Trainer.EvalTokens = 0, steps, 1024
@@ -147,28 +177,4 @@ func trainLines(t *testing.T, dir string) []report.Train {
 		}
 	}
 	return all
-}
-
-// compareLines returns the first step whose loss differs by more than 1e-5, the first
-// in which experts have another number of tokens, and the largest relative difference of
-// losses before that; steps count from 1, 0 is never.
-func compareLines(want, got []report.Train) (apart, flip int, worst float64) {
-	for i := range min(len(want), len(got)) {
-		a, b := want[i], got[i]
-		if flip == 0 && !slices.EqualFunc(a.ExpertLoad, b.ExpertLoad, sameLoad) {
-			flip = i + 1
-		}
-		d := math.Abs(float64(a.Loss)/float64(b.Loss) - 1)
-		if flip == 0 {
-			worst = max(worst, d)
-		}
-		if apart == 0 && !(d <= 1e-5) {
-			apart = i + 1
-		}
-	}
-	return apart, flip, worst
-}
-
-func sameLoad(a, b []report.Number) bool {
-	return slices.EqualFunc(a, b, func(x, y report.Number) bool { return math.Abs(float64(x-y)) < 1e-9 })
 }

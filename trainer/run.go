@@ -32,6 +32,8 @@ type Options struct {
 	// wrap stands between the run and its checkpoints' file system; tests kill the
 	// process in it.
 	wrap func(vfs.FS) vfs.FS
+	// inspect sees the learner before its first step; tests follow it.
+	inspect func(*learner)
 }
 
 // Run trains: it prepares the corpus, starts or resumes the run in the directory,
@@ -235,6 +237,9 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	counts := c.Model.Counts()
 	r.printf("model: %s parameters, %s active a token; %s", human.Count(float64(counts.Total)), human.Count(float64(counts.Active)), r.device.Path)
 	r.printf("memory: %s", r.learner.memory())
+	if r.opt.inspect != nil {
+		r.opt.inspect(r.learner)
+	}
 	return nil
 }
 

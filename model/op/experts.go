@@ -18,19 +18,26 @@ const (
 // gateUp[n,2I,H] and down[n,H,I]. The rows of the others' experts are computed where
 // those are, and this rank computes rows of other ranks. It keeps nothing of what it
 // received: the gradient sends the rows again.
-func (b *Builder) Experts(xsSH, gateUp, down *G.Node, r Routing) *G.Node {
+//
+// Where weights[T,K] are given, those of the assignments after ExpertCapacity, a row whose
+// assignment has weight 0 is not computed anywhere: ys of it and the gradient of xs are 0.
+func (b *Builder) Experts(xsSH, gateUp, down *G.Node, r Routing, weightsTK *G.Node) *G.Node {
 	rows, h := xsSH.Shape()[0], xsSH.Shape()[1]
+	in := []*G.Node{xsSH, gateUp, down, r.Offsets}
+	if weightsTK != nil {
+		in = append(in, weightsTK, r.Source)
+	}
 	check(gateUp.Shape()[2] == h && down.Shape()[1] == h && 2*down.Shape()[2] == gateUp.Shape()[1] && gateUp.Shape()[0] == down.Shape()[0],
 		"experts of %v by %v and %v", xsSH.Shape(), gateUp.Shape(), down.Shape())
 	return b.apply(def{
 		kernel:   ExpertsKernel,
 		outs:     []engine.Out{act(rows, h)},
-		diff:     diff(4, 0, 1, 2),
+		diff:     diff(len(in), 0, 1, 2),
 		exchange: true,
 		grad: func(in, _, dout []*G.Node) []*G.Node {
-			return append(b.expertsGrad(dout[0], in), nil)
+			return append(b.expertsGrad(dout[0], in), make([]*G.Node, len(in)-3)...)
 		},
-	}, xsSH, gateUp, down, r.Offsets)[0]
+	}, in...)[0]
 }
 
 // expertsGrad are the gradients of xs, gateUp and down, of the latter those of all
