@@ -46,19 +46,20 @@ func all() []string {
 	return names
 }
 
-// Load returns the text of a preset, or of the file at a path: what has a
+// Load returns the text of a preset of a run, or of the file at a path: what has a
 // slash or ends in .yaml or .yml is a path.
-func Load(nameOrPath string) (config.File, error) {
+func Load(nameOrPath string) (config.File, error) { return load(nameOrPath, Names()) }
+
+// LoadGrid is Load for the presets of grids.
+func LoadGrid(nameOrPath string) (config.File, error) { return load(nameOrPath, Grids()) }
+
+func load(nameOrPath string, names []string) (config.File, error) {
 	ext := filepath.Ext(nameOrPath)
 	if strings.ContainsRune(filepath.ToSlash(nameOrPath), '/') || ext == extension || ext == ".yml" {
 		return loadFile(nameOrPath)
 	}
 	text, err := files.ReadFile(nameOrPath + extension)
-	if err != nil {
-		names := Names()
-		if strings.HasPrefix(nameOrPath, gridPrefix) {
-			names = Grids()
-		}
+	if err != nil || !slices.Contains(names, nameOrPath) {
 		advice := ""
 		if near := config.Nearest(nameOrPath, names); near != "" {
 			advice = fmt.Sprintf("did you mean %s? ", near)

@@ -53,7 +53,7 @@ func load(t *testing.T, text string, set ...string) (*Grid, error) {
 func TestPresets(t *testing.T) {
 	t.Parallel()
 	for _, name := range configs.Grids() {
-		file, err := configs.Load(name)
+		file, err := configs.LoadGrid(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestPresets(t *testing.T) {
 
 func TestRatioPreset(t *testing.T) {
 	t.Parallel()
-	file, err := configs.Load("ablation_ratio")
+	file, err := configs.LoadGrid("ablation_ratio")
 	if err != nil {
 		t.Fatal(err)
 	}

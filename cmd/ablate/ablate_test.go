@@ -296,6 +296,7 @@ func TestBadInput(t *testing.T) {
 	write(t, filepath.Join(dir, "grid", "grid.yaml"), strings.Replace(tiny, "seeds: [1, 2]", "seeds: [1, 2, 3]", 1))
 	for _, c := range []struct{ args, says string }{
 		{"--config ablation_ration", "did you mean ablation_ratio?"},
+		{"--config nano", "there are ablation_experts, "},
 		{"--config ./none.yaml", "none.yaml"},
 		{"--config ./broken.yaml", "broken.yaml"},
 		{"--config ./wide.yaml", "variant mamba: no model.intermediate_size brings its parameters within 1% of hybrid's"},

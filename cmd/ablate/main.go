@@ -38,7 +38,7 @@ func command() *cobra.Command {
 			"The same command again goes on with a grid that was interrupted.",
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := configs.Load(name)
+			file, err := configs.LoadGrid(name)
 			if err != nil {
 				return cli.Config(err)
 			}
