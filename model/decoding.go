@@ -43,12 +43,13 @@ type states struct {
 }
 
 // NewDecodingGraph builds and lowers the model for generation. capacity is the
-// largest number of positions that attention layers can look back on.
-func NewDecodingGraph(cfg Config, batch, length, capacity int) (*DecodingGraph, error) {
+// largest number of positions that attention layers can look back on; experts are those
+// held here, as in GraphOptions.
+func NewDecodingGraph(cfg Config, batch, length, capacity int, experts ExpertRange) (*DecodingGraph, error) {
 	if batch > 1 && length > 1 {
 		return nil, fmt.Errorf("model: a prompt of %d tokens is read one row at a time, not %d", length, batch)
 	}
-	s := newStack(cfg, batch, length, ExpertRange{})
+	s := newStack(cfg, batch, length, experts)
 	s.UpdateStates()
 	s.states = &states{s: s, capacity: capacity, pos: s.Ints("pos", 1)}
 	tokens := s.Ints("tokens", batch, length)

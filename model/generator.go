@@ -14,6 +14,7 @@ const prefillChunk = 32
 // the state of each scan.
 type Generator struct {
 	backend  engine.Backend
+	exchange *Exchange // nil where all experts are here
 	capacity int
 	pos      int
 	states   map[string]*engine.Tensor
@@ -30,20 +31,34 @@ type decoder struct {
 
 // NewGenerator prepares generation of up to capacity tokens, prompt included.
 func NewGenerator(be engine.Backend, w *Weights, capacity int) (*Generator, error) {
-	g := &Generator{backend: be, capacity: capacity, states: map[string]*engine.Tensor{}, logits: make([]float32, w.Config.VocabSize)}
-	var err error
+	return newGenerator(be, w, capacity, nil)
+}
+
+// NewSharedGenerator is NewGenerator for ranks that share the experts out. All of them
+// read the same tokens in the same calls; the generator closes the exchange.
+func NewSharedGenerator(be engine.Backend, w *Weights, capacity int, ranks Exchanger) (*Generator, error) {
+	// All rows fit into a round, wherever they go: there are few.
+	return newGenerator(be, w, capacity, NewExchange(be, ranks, float64(ranks.Size())))
+}
+
+func newGenerator(be engine.Backend, w *Weights, capacity int, x *Exchange) (g *Generator, err error) {
+	g = &Generator{backend: be, exchange: x, capacity: capacity, states: map[string]*engine.Tensor{}, logits: make([]float32, w.Config.VocabSize)}
+	defer func() {
+		if err != nil {
+			g.Close()
+			g = nil
+		}
+	}()
 	if g.step, err = g.decoder(w, 1); err != nil {
 		return nil, err
 	}
-	if g.chunk, err = g.decoder(w, prefillChunk); err != nil {
-		return nil, err
-	}
-	return g, nil
+	g.chunk, err = g.decoder(w, prefillChunk)
+	return g, err
 }
 
 // decoder builds a plan whose states are shared with the generator's other plan.
 func (g *Generator) decoder(w *Weights, length int) (*decoder, error) {
-	graph, err := NewDecodingGraph(w.Config, 1, length, g.capacity)
+	graph, err := NewDecodingGraph(w.Config, 1, length, g.capacity, w.Shared())
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +73,11 @@ func (g *Generator) decoder(w *Weights, length int) (*decoder, error) {
 		}
 		bind[s.Value] = g.states[s.Name]
 	}
-	plan, err := engine.NewPlan(graph.Program, g.backend, engine.Options{Bind: bind})
+	opt := engine.Options{Bind: bind}
+	if g.exchange != nil {
+		opt.Exchange = g.exchange.Kernels()
+	}
+	plan, err := engine.NewPlan(graph.Program, g.backend, opt)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -128,7 +147,12 @@ func (g *Generator) StateBytes() int64 {
 // Close frees the plans and states.
 func (g *Generator) Close() {
 	for _, d := range []*decoder{g.step, g.chunk} {
-		d.plan.Close()
+		if d != nil {
+			d.plan.Close()
+		}
+	}
+	if g.exchange != nil {
+		g.exchange.Close()
 	}
 	for _, t := range g.states {
 		g.backend.Free(t.Mem)

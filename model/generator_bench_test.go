@@ -15,8 +15,8 @@ func ofPattern(pattern string) Config {
 	return cfg
 }
 
-// newGenerator returns a generator of fresh weights.
-func newGenerator(t testing.TB, be engine.Backend, cfg Config, capacity int) *Generator {
+// generatorOf returns a generator of fresh weights.
+func generatorOf(t testing.TB, be engine.Backend, cfg Config, capacity int) *Generator {
 	t.Helper()
 	w, err := NewWeights(be, cfg, false)
 	if err != nil {
@@ -43,8 +43,8 @@ func TestStatesOfMambaDoNotGrow(t *testing.T) {
 		pattern string
 		grows   bool
 	}{{"mMmM", false}, {"mMaM", true}} {
-		short := newGenerator(t, be, ofPattern(c.pattern), 64).StateBytes()
-		long := newGenerator(t, be, ofPattern(c.pattern), 1<<16).StateBytes()
+		short := generatorOf(t, be, ofPattern(c.pattern), 64).StateBytes()
+		long := generatorOf(t, be, ofPattern(c.pattern), 1<<16).StateBytes()
 		if (long > short) != c.grows {
 			t.Errorf("%s: %d bytes of state for 64 tokens, %d for 65536", c.pattern, short, long)
 		}
@@ -60,7 +60,7 @@ func BenchmarkToken(b *testing.B) {
 		for _, position := range []int{1 << 6, 1 << 10, 1 << 14} {
 			b.Run(fmt.Sprintf("%s/at%d", pattern, position), func(b *testing.B) {
 				const room = 1 << 16
-				g := newGenerator(b, be, ofPattern(pattern), position+room)
+				g := generatorOf(b, be, ofPattern(pattern), position+room)
 				if _, err := g.Read(make([]int32, position)); err != nil {
 					b.Fatal(err)
 				}

@@ -67,6 +67,15 @@ type Layout struct {
 	offsets []int // of each parameter
 }
 
+// Shared is Experts where other ranks hold the others, and zero where all are here: as
+// graphs take it.
+func (l *Layout) Shared() ExpertRange {
+	if x := l.Experts; x.Hi-x.Lo < l.Config.NumExperts {
+		return x
+	}
+	return ExpertRange{}
+}
+
 // Region is a stretch of the flat buffers that is treated alike.
 type Region struct {
 	Span

@@ -30,7 +30,7 @@ func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, l *l
 	if err != nil {
 		return nil, ofData(err)
 	}
-	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true, Experts: l.shard.experts()})
+	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true, Experts: l.shard.layout.Shared()})
 	if err != nil {
 		return nil, err
 	}

@@ -24,8 +24,12 @@ func newExchange(be engine.Backend, cfg Config, t *team) (*model.Exchange, *exch
 	if t.mesh.Expert == 1 {
 		return nil, nil
 	}
-	x := &exchanger{group: t.row, ctx: context.Background(), counts: make([]int, t.row.Size())}
+	x := newExchanger(t)
 	return model.NewExchange(be, x, cfg.Parallel.ExpertChunk), x
+}
+
+func newExchanger(t *team) *exchanger {
+	return &exchanger{group: t.row, ctx: context.Background(), counts: make([]int, t.row.Size())}
 }
 
 // kernels are those of the exchange, if there is one.

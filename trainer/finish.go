@@ -3,17 +3,13 @@ package trainer
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode"
 
-	"jambalaya/checkpoint"
 	"jambalaya/data/source"
 	"jambalaya/internal/human"
-	"jambalaya/internal/vfs"
-	"jambalaya/model"
 	"jambalaya/trainer/report"
 )
 
@@ -23,8 +19,12 @@ func (r *run) finish(ctx context.Context) error {
 	if err := r.store.Wait(); err != nil {
 		return fmt.Errorf("last checkpoint: %w", err)
 	}
-	if !r.team.leads() {
-		return nil
+	samples, err := r.sample(ctx)
+	if err != nil || !r.team.leads() {
+		return err
+	}
+	if err := writeFile(r.dir.file(samplesFile), joinSamples(samples)); err != nil {
+		return err
 	}
 	lines, err := report.ReadMetrics(r.dir.file(metricsFile))
 	if err != nil {
@@ -38,10 +38,6 @@ func (r *run) finish(ctx context.Context) error {
 	if err := report.PlotLoss(r.dir.file(plotFile), report.Plot{Title: r.title(), Lines: lines, Baselines: baselines}); err != nil {
 		return err
 	}
-	samples, err := r.sample(samplesFile)
-	if err != nil {
-		return err
-	}
 	r.summary(lines, baselines, len(text), samples)
 	return nil
 }
@@ -49,57 +45,6 @@ func (r *run) finish(ctx context.Context) error {
 // title is that of the plot.
 func (r *run) title() string {
 	return fmt.Sprintf("%s: %s parameters, %s tokens", r.opt.Name, human.Count(float64(r.cfg.Model.Counts().Total)), human.Count(float64(r.tokens)))
-}
-
-// sample generates a set of samples and writes it to a file of the run.
-func (r *run) sample(name string) ([]string, error) {
-	w, err := r.wholeWeights()
-	if err != nil {
-		return nil, err
-	}
-	samples, err := sampleSet(r.device, w, r.corpus.Tokenizer(), r.cfg.Trainer)
-	if err != nil {
-		return nil, err
-	}
-	return samples, writeFile(r.dir.file(name), joinSamples(samples))
-}
-
-// wholeWeights returns the weights of all experts: those here, or where ranks share the
-// experts out, those of the newest checkpoint.
-func (r *run) wholeWeights() (*model.Weights, error) {
-	if r.team.mesh.Expert == 1 || r.cfg.Trainer.Samples == 0 {
-		return r.weights, nil
-	}
-	fsys, err := vfs.Dir(r.dir.path)
-	if err != nil {
-		return nil, err
-	}
-	defer fsys.Close()
-	found, _, err := checkpoint.Find(context.Background(), fsys, checkpointDir)
-	if err != nil {
-		return nil, err
-	}
-	w, err := model.NewWeights(r.device, r.cfg.Model, false)
-	if err != nil {
-		return nil, err
-	}
-	return w, restoreTensors(r.device, w, found, true)
-}
-
-// sampleIfDue writes the set of samples that is due after a step. One that cannot
-// be written is no reason to stop.
-func (r *run) sampleIfDue() {
-	every := int64(r.cfg.Trainer.SampleEvery)
-	if every == 0 || r.done%every != 0 || r.team.mesh.Expert > 1 { // the experts of others are far
-		return
-	}
-	err := os.MkdirAll(r.dir.file(samplesDir), 0o755)
-	if err == nil {
-		_, err = r.sample(filepath.Join(samplesDir, fmt.Sprintf("step-%08d.txt", r.done)))
-	}
-	if err != nil {
-		r.printf("warning: samples of step %d: %v", r.done, err)
-	}
 }
 
 // summary says how the run ended, where everything is and what to try next.

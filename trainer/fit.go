@@ -69,7 +69,7 @@ func plannedBytes(cfg Config, t *team) (int64, error) {
 	}
 	bytes := w.Bytes()
 	for _, opt := range []model.GraphOptions{{Accumulate: cfg.Trainer.Accumulation > 1}, {ForwardOnly: true}} {
-		opt.Experts = shard.experts()
+		opt.Experts = shard.layout.Shared()
 		g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, opt)
 		if err != nil {
 			return 0, err

@@ -64,7 +64,7 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	}
 	l := &learner{cfg: cfg, team: t, shard: s, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
 	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength,
-		model.GraphOptions{Accumulate: l.accumulates(), Experts: s.experts()})
+		model.GraphOptions{Accumulate: l.accumulates(), Experts: s.layout.Shared()})
 	if err != nil {
 		return nil, err
 	}

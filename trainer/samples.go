@@ -2,14 +2,18 @@ package trainer
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"go/scanner"
 	"go/token"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"jambalaya/data/tokenizer"
-	"jambalaya/internal/engine"
 	"jambalaya/model"
+	"jambalaya/parallel"
 )
 
 // Generation is what Generate is asked for.
@@ -19,9 +23,10 @@ type Generation struct {
 	Sampling     model.Sampling
 }
 
-// Generate continues a prompt and passes each piece of text on as it comes. It
-// stops at the end of the document.
-func Generate(g *model.Generator, tok tokenizer.Tokenizer, req Generation, emit func(text []byte) error) error {
+// generate continues a prompt and passes each piece of text on as it comes. It
+// stops at the end of the document. If ranks generate together, agree makes the choice of
+// one of them that of all.
+func generate(g *model.Generator, tok tokenizer.Tokenizer, req Generation, agree func(id *int32) error, emit func(text []byte) error) error {
 	ids := tok.Encode([]uint32{tok.EndOfText()}, []byte(req.Prompt))
 	next := make([]int32, len(ids))
 	for i, id := range ids {
@@ -36,45 +41,130 @@ func Generate(g *model.Generator, tok tokenizer.Tokenizer, req Generation, emit 
 		if err != nil {
 			return err
 		}
-		id := s.Next(logits, tok.VocabSize())
+		id := int32(s.Next(logits, tok.VocabSize()))
+		if agree != nil {
+			if err := agree(&id); err != nil {
+				return err
+			}
+		}
 		if uint32(id) == tok.EndOfText() {
 			return nil
 		}
 		if err := emit(tok.Decode([]uint32{uint32(id)})); err != nil {
 			return err
 		}
-		next = append(next[:0], int32(id))
+		next = append(next[:0], id)
 	}
 	return nil
 }
 
-// sampleSet generates count samples, the prompts in turn, each with a seed of its
-// own, and returns them with their prompts.
-func sampleSet(be engine.Backend, w *model.Weights, tok tokenizer.Tokenizer, c RunConfig) ([]string, error) {
+// sampleIfDue writes the set of samples that is due after a step. One that cannot be
+// written, or for which there is no room, is no reason to stop.
+func (r *run) sampleIfDue(ctx context.Context) error {
+	every := int64(r.cfg.Trainer.SampleEvery)
+	if every == 0 || r.done%every != 0 {
+		return nil
+	}
+	samples, err := r.sample(ctx)
+	if err != nil && r.opt.World != nil && !errors.Is(err, errNoSamples) {
+		return err // the others wait
+	}
+	if err == nil && r.team.leads() {
+		dir := r.dir.file(samplesDir)
+		err = os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = writeFile(filepath.Join(dir, fmt.Sprintf("step-%08d.txt", r.done)), joinSamples(samples))
+		}
+	}
+	if err != nil {
+		r.printf("warning: samples of step %d: %v", r.done, err)
+	}
+	return nil
+}
+
+// errNoSamples is returned on all ranks if one of them cannot generate.
+var errNoSamples = errors.New("no samples")
+
+// sample generates a set of samples, the prompts in turn, each with a seed of its own, and
+// returns them with their prompts. The rows of the mesh share them out; the ranks of a row
+// have the experts together, and so generate together.
+func (r *run) sample(ctx context.Context) ([]string, error) {
+	c, team := r.cfg.Trainer, r.team
 	if c.Samples == 0 {
 		return nil, nil
 	}
-	longest := 0
-	for _, p := range c.SamplePrompts {
-		longest = max(longest, len(tok.Encode(nil, []byte(p))))
+	s, err := r.newSampling(context.WithoutCancel(ctx)) // ranks stop together: before the next step
+	if err == nil {
+		defer s.generator.Close()
 	}
-	g, err := model.NewGenerator(be, w, 1+longest+c.SampleTokens)
-	if err != nil {
-		return nil, err
+	if err := team.allWell(s.ctx, "samples", err); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoSamples, err)
 	}
-	defer g.Close()
-	var samples []string
-	for i := range c.Samples {
-		prompt := c.SamplePrompts[i%len(c.SamplePrompts)]
-		text := bytes.NewBufferString(prompt)
-		err := Generate(g, tok, Generation{Prompt: prompt, MaxNewTokens: c.SampleTokens, Sampling: c.sampling(i)},
-			func(piece []byte) error { _, err := text.Write(piece); return err })
+	at, samples := team.mesh.Coord(team.rank), make([]string, c.Samples)
+	for i := at.Data; i < c.Samples; i += team.mesh.Data {
+		if samples[i], err = s.text(i); err != nil {
+			return nil, err
+		}
+	}
+	for i := range samples {
+		all, err := team.messages(s.ctx, "samples", samples[i])
 		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, text.String())
+		samples[i] = all[team.mesh.Rank(parallel.Coord{Data: i % team.mesh.Data})]
 	}
 	return samples, nil
+}
+
+// sampling is the generation of samples on the ranks of a row.
+type sampling struct {
+	*run
+	ctx       context.Context
+	generator *model.Generator
+}
+
+func (r *run) newSampling(ctx context.Context) (s sampling, err error) {
+	s = sampling{run: r, ctx: ctx}
+	c, longest := r.cfg.Trainer, 0
+	for _, p := range c.SamplePrompts {
+		longest = max(longest, len(r.corpus.Tokenizer().Encode(nil, []byte(p))))
+	}
+	capacity := 1 + longest + c.SampleTokens
+	if r.team.mesh.Expert == 1 {
+		s.generator, err = model.NewGenerator(r.device, r.weights, capacity)
+	} else {
+		row := newExchanger(r.team)
+		row.at(ctx, 0)
+		s.generator, err = model.NewSharedGenerator(r.device, r.weights, capacity, row)
+	}
+	return s, err
+}
+
+// text is sample i.
+func (s sampling) text(i int) (string, error) {
+	c := s.cfg.Trainer
+	prompt := c.SamplePrompts[i%len(c.SamplePrompts)]
+	text := bytes.NewBufferString(prompt)
+	req := Generation{Prompt: prompt, MaxNewTokens: c.SampleTokens, Sampling: c.sampling(i)}
+	err := generate(s.generator, s.corpus.Tokenizer(), req, s.agree, func(piece []byte) error {
+		s.watchdog.alive()
+		_, err := text.Write(piece)
+		return err
+	})
+	return text.String(), err
+}
+
+// agree makes the choice of the first rank of the row that of all: what they compute may
+// differ in the last bits.
+func (s sampling) agree(id *int32) error {
+	row := s.team.row
+	if row.Size() == 1 {
+		return nil
+	}
+	choice := []int32{*id}
+	err := parallel.Broadcast(s.ctx, row, parallel.Op{Name: "next token"}, 0, choice)
+	*id = choice[0]
+	return err
 }
 
 // joinSamples is the text of samples.txt.

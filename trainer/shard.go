@@ -52,14 +52,6 @@ func (s *shard) pieces(r model.Region) []int {
 	return sizes
 }
 
-// experts are those that graphs are built for: zero where all are held.
-func (s *shard) experts() model.ExpertRange {
-	if x := s.layout.Experts; x.Hi-x.Lo < s.layout.Config.NumExperts {
-		return x
-	}
-	return model.ExpertRange{}
-}
-
 // own is this rank's share.
 func (r *sharedRegion) own() model.Span {
 	s := r.shares[r.group.Rank()]

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -174,6 +175,24 @@ func (t *team) fromLeader(ctx context.Context, name, message string) (string, er
 		return "", err
 	}
 	return all[0], nil
+}
+
+// allWell returns the first error of the ranks on all of them.
+func (t *team) allWell(ctx context.Context, name string, mine error) error {
+	problem := ""
+	if mine != nil {
+		problem = mine.Error()
+	}
+	problems, err := t.messages(ctx, name, problem)
+	if err != nil || t.size() == 1 {
+		return errors.Join(mine, err)
+	}
+	for rank, problem := range problems {
+		if problem != "" {
+			return fmt.Errorf("rank %d: %s", rank, problem)
+		}
+	}
+	return nil
 }
 
 // leaderSays returns what the leader has decided.

@@ -84,7 +84,7 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 	r.done++
 	r.watchdog.alive()
 	r.tokens += int64(res.Tokens)
-	seconds := time.Since(began).Seconds()
+	seconds, waited := time.Since(began).Seconds(), r.team.waited.Seconds()
 	rate := float64(res.Tokens) / seconds
 	line := report.Line{Step: r.done, Tokens: r.tokens, Train: res.line(), Timing: report.Now(rate)}
 	if res.Verdict != "" {
@@ -100,8 +100,10 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 		line.Validation = v.line()
 		r.printf("step %d: %s", r.done, v)
 	}
+	if err := r.sampleIfDue(ctx); err != nil {
+		return err
+	}
 	if r.team.leads() {
-		r.sampleIfDue()
 		if err := r.metrics.Append(line); err != nil {
 			return err
 		}
@@ -111,7 +113,7 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 			return err
 		}
 	}
-	r.watch(res, seconds)
+	r.watch(res, seconds, waited)
 	if r.show != nil {
 		r.show.Set(r.done, fmt.Sprintf("loss %.3f", res.CELoss), human.Count(rate)+" tokens/s")
 	}
@@ -119,14 +121,14 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 }
 
 // watch passes the step on to whoever looks after this process.
-func (r *run) watch(res StepResult, seconds float64) {
+func (r *run) watch(res StepResult, seconds, waited float64) {
 	if w := r.opt.World; w != nil && w.Watch != nil {
 		saved := int64(-1)
 		if r.store != nil {
 			saved = r.store.Saved()
 		}
 		w.Watch(Progress{Step: r.done, Steps: int64(r.cfg.Trainer.Steps), Saved: saved, Tokens: res.Tokens / r.team.size(),
-			Seconds: seconds, Waited: r.team.waited.Seconds(), Result: res})
+			Seconds: seconds, Waited: waited, Result: res})
 	}
 }
 

@@ -71,7 +71,7 @@ func (t *Trained) Generate(ctx context.Context, req Generation, emit func([]byte
 		return err
 	}
 	defer g.Close()
-	return Generate(g, t.tok, req, func(text []byte) error {
+	return generate(g, t.tok, req, nil, func(text []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -34,8 +34,12 @@ func newWatchdog(patience time.Duration, waits *parallel.Waits, out io.Writer) *
 	return w
 }
 
-// alive says that a step was taken.
-func (w *watchdog) alive() { w.last.Store(time.Now().UnixNano()) }
+// alive says that the run gets on.
+func (w *watchdog) alive() {
+	if w != nil {
+		w.last.Store(time.Now().UnixNano())
+	}
+}
 
 func (w *watchdog) close() {
 	close(w.done)
