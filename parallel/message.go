@@ -44,6 +44,7 @@ type Header struct {
 	Kind       Kind
 	Chunk      uint32 // counted from 0 in each operation and pair of ranks
 	Total      uint64 // bytes of the part of the data that the chunk is cut from
+	Sent       uint32 // microseconds of the sender's clock, of which only differences count; 0: not known
 }
 
 // Message is a chunk of the data of an operation. Whoever has it owns Payload, and
@@ -80,7 +81,7 @@ func (m Message) Encode(b []byte) {
 	le.PutUint64(b[40:], m.Total)
 	le.PutUint32(b[48:], uint32(len(payload)))
 	le.PutUint32(b[52:], Checksum(0, payload))
-	le.PutUint32(b[56:], 0)
+	le.PutUint32(b[56:], m.Sent)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -106,6 +107,7 @@ func DecodeHeader(b []byte) (h Header, size int, sum uint32, err error) {
 		Operation:  le.Uint32(b[32:]),
 		Chunk:      le.Uint32(b[36:]),
 		Total:      le.Uint64(b[40:]),
+		Sent:       le.Uint32(b[56:]),
 	}
 	return h, int(le.Uint32(b[48:])), le.Uint32(b[52:]), nil
 }

@@ -1,6 +1,9 @@
 package parallel
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // MinWindow is how many messages a Channel holds, at least, between two ranks
 // before Send blocks. The collectives send less than that ahead of what they have
@@ -23,6 +26,14 @@ type Transport interface {
 	// Close waits, for a while, until what was sent has been taken, and ends the
 	// transport. The ranks that still wait for this one get ErrLost.
 	Close() error
+}
+
+// Timed is a Transport that knows how long messages take. A slow network is seen by who
+// receives: a collective keeps all ranks waiting alike.
+type Timed interface {
+	// UnderWay returns, by rank, for how long in all there was something of that rank on
+	// its way to this one, beyond the time that the fastest message takes.
+	UnderWay() []time.Duration
 }
 
 // Identity names a generation of a run.

@@ -28,6 +28,7 @@ type team struct {
 	options parallel.GroupOptions
 	waited  time.Duration // in operations of control, since it was last read
 	waits   parallel.Waits
+	links   []time.Duration // by rank, what slowestLink last saw
 }
 
 // newTeam forms the groups of a configuration's mesh.
@@ -203,6 +204,29 @@ func (t *team) leaderSays(ctx context.Context, name string, mine bool) (bool, er
 	}
 	all, err := t.gather(ctx, parallel.Op{Name: name}, x)
 	return err == nil && all[0][0] != 0, err
+}
+
+// slowestLink returns the rank whose messages have been under way to this one for longest
+// since the last call, and for how long.
+func (t *team) slowestLink() (from int, longest time.Duration) {
+	if t.world == nil {
+		return 0, 0
+	}
+	timed, ok := t.world.Transport.(parallel.Timed)
+	if !ok {
+		return 0, 0
+	}
+	now := timed.UnderWay()
+	for rank, sum := range now {
+		if t.links != nil {
+			sum -= t.links[rank]
+		}
+		if sum > longest {
+			from, longest = rank, sum
+		}
+	}
+	t.links = now
+	return from, longest
 }
 
 func (t *team) wait(since time.Time) { t.waited += time.Since(since) }

@@ -127,8 +127,9 @@ func (r *run) watch(res StepResult, seconds, waited float64) {
 		if r.store != nil {
 			saved = r.store.Saved()
 		}
+		from, link := r.team.slowestLink()
 		w.Watch(Progress{Step: r.done, Steps: int64(r.cfg.Trainer.Steps), Saved: saved, Tokens: res.Tokens / r.team.size(),
-			Seconds: seconds, Waited: waited, Result: res})
+			Seconds: seconds, Waited: waited, From: from, Link: link.Seconds(), Result: res})
 	}
 }
 

@@ -53,6 +53,8 @@ type Progress struct {
 	Tokens  int     // that this rank read in the step
 	Seconds float64 // that the step took
 	Waited  float64 // of these, in which it waited for other ranks
+	Link    float64 // seconds, since the step before, in which messages of rank From were under way to this one; 0: not known
+	From    int     // the rank whose messages were so for longest
 	Result  StepResult
 }
 

@@ -37,10 +37,12 @@ type flags struct {
 	fresh   bool
 	show    bool
 
-	nproc   int
-	join    string
-	listen  string
-	metrics string
+	nproc     int
+	launch    bool // --nproc was given
+	join      string
+	listen    string
+	advertise string
+	metrics   string
 
 	certs    string
 	insecure bool
@@ -67,6 +69,7 @@ func command() *cobra.Command {
 				_, err = os.Stdout.Write(text)
 				return err
 			}
+			f.launch = cmd.Flags().Changed("nproc")
 			return f.run(cmd.Context(), cfg)
 		},
 	}
@@ -80,7 +83,8 @@ func command() *cobra.Command {
 	fs.BoolVar(&f.fresh, "fresh", false, "move an earlier run in the directory aside and start again")
 	fs.IntVar(&f.nproc, "nproc", 1, "workers to start on this machine")
 	fs.StringVar(&f.join, "join", "", "`host:port` of the first worker of a run on another machine, to be part of it")
-	fs.StringVar(&f.listen, "listen", "", "`host:port` that workers on other machines find this one at (default loopback)")
+	fs.StringVar(&f.listen, "listen", "", "`host:port` of the first worker here, the next port for all but gossip, two more for each other worker (default loopback)")
+	fs.StringVar(&f.advertise, "advertise", "", "`host:port` at which others reach what --listen names, behind NAT or a proxy (default the same)")
 	fs.StringVar(&f.metrics, "metrics", "", "`host:port` for Prometheus, or off (default a free port of 127.0.0.1, with --nproc)")
 	fs.StringVar(&f.certs, "certs", "", "`directory` of what train certs has made, for workers on several machines")
 	fs.BoolVar(&f.insecure, "insecure", false, "go without certificates on a network where nobody else is")
@@ -100,13 +104,15 @@ func (f *flags) run(ctx context.Context, cfg trainer.Config) error {
 	}
 	options := launch.Options{
 		Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout,
-		Procs: f.nproc, Args: f.arguments(), Place: place, Listen: f.listen, Joining: f.join != "", Metrics: f.metrics,
-		Certs: f.certs, Insecure: f.insecure,
+		Procs: f.nproc, Args: f.arguments(), Place: place, Listen: f.listen, Advertise: f.advertise, Joining: f.join != "",
+		Metrics: f.metrics, Certs: f.certs, Insecure: f.insecure,
 	}
-	switch {
-	case f.nproc > 1 || f.listen != "":
+	switch alone := !place.Distributed(); {
+	case launch.Launched():
+		return launch.Worker(ctx, cfg, options)
+	case f.nproc > 1 || f.launch && !alone || alone && (f.listen != "" || f.advertise != ""):
 		return launch.Launch(ctx, cfg, options)
-	case place.Distributed():
+	case !alone:
 		return launch.Worker(ctx, cfg, options)
 	}
 	return trainer.Run(ctx, cfg, trainer.Options{Name: f.name(), Out: f.directory(), Fresh: f.fresh, Stdout: os.Stdout})

@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"net"
 	"sync"
 	"time"
 
@@ -27,13 +28,65 @@ const (
 	Both     = Forward | Backward
 )
 
-// way is one direction of a proxy.
+// way is one direction between a proxy and an address.
 type way struct {
 	mu     sync.Mutex
 	fault  Fault
 	change chan struct{} // closed, and replaced, when the fault changes
 	free   time.Time     // when the link has sent what it was given
 	chance *prng.Rand
+}
+
+// ways are those of a proxy, two for each address that peers come from.
+type ways struct {
+	seed   uint64
+	prefix string // of the names that the chances have
+
+	mu    sync.Mutex
+	all   [2]Fault // forward, backward, of who has not come yet
+	known map[string][2]*way
+}
+
+func newWays(seed uint64, prefix string) *ways {
+	return &ways{seed: seed, prefix: prefix, known: map[string][2]*way{}}
+}
+
+// of returns the ways of who comes from an address.
+func (w *ways) of(from net.IP) (forward, backward *way) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pair := w.from(from.String())
+	return pair[0], pair[1]
+}
+
+func (w *ways) from(host string) [2]*way {
+	pair, ok := w.known[host]
+	if !ok {
+		for i, name := range []string{"forward", "backward"} {
+			pair[i] = newWay(w.seed, w.prefix+name+" "+host)
+			pair[i].set(w.all[i])
+		}
+		w.known[host] = pair
+	}
+	return pair
+}
+
+// set changes the faults of who comes from a host, "" for all.
+func (w *ways) set(host string, d Direction, f Fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, one := range []Direction{Forward, Backward} {
+		switch {
+		case d&one == 0:
+		case host != "":
+			w.from(host)[i].set(f)
+		default:
+			w.all[i] = f
+			for _, pair := range w.known {
+				pair[i].set(f)
+			}
+		}
+	}
 }
 
 func newWay(seed uint64, name string) *way {
@@ -65,16 +118,24 @@ func (w *way) pass(data []byte, datagram bool) (due time.Time, twice, ok bool) {
 			}
 		}
 	}
-	due = time.Now()
-	if f.Rate > 0 {
-		if w.free.Before(due) {
-			w.free = due
-		}
-		w.free = w.free.Add(time.Duration(float64(len(data)) / float64(f.Rate) * float64(time.Second)))
-		due = w.free
-	}
 	twice = datagram && f.Twice > 0 && w.chance.Float64() < f.Twice
-	return due.Add(f.Delay), twice, true
+	return time.Now().Add(f.Delay), twice, true
+}
+
+// sent says when a link of its rate has sent a piece. It is asked right before the piece
+// goes on, so that several connections take turns.
+func (w *way) sent(bytes int) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if w.fault.Rate <= 0 {
+		return now
+	}
+	if w.free.Before(now) {
+		w.free = now
+	}
+	w.free = w.free.Add(time.Duration(float64(bytes) / float64(w.fault.Rate) * float64(time.Second)))
+	return w.free
 }
 
 // wait returns when a piece that is due at a time may go on: not before, and not during

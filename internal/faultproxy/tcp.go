@@ -16,8 +16,7 @@ const (
 type TCP struct {
 	listener net.Listener
 	target   string
-	forward  *way
-	backward *way
+	ways     *ways
 	closed   chan struct{}
 	once     sync.Once
 	all      sync.WaitGroup
@@ -32,8 +31,7 @@ func ListenTCP(address, target string, seed uint64) (*TCP, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &TCP{listener: l, target: target, forward: newWay(seed, "forward"), backward: newWay(seed, "backward"),
-		closed: make(chan struct{}), conns: map[*net.TCPConn]bool{}}
+	p := &TCP{listener: l, target: target, ways: newWays(seed, ""), closed: make(chan struct{}), conns: map[*net.TCPConn]bool{}}
 	p.all.Go(p.accept)
 	return p, nil
 }
@@ -41,15 +39,11 @@ func ListenTCP(address, target string, seed uint64) (*TCP, error) {
 // Addr is where the proxy listens.
 func (p *TCP) Addr() string { return p.listener.Addr().String() }
 
-// Set changes what happens in one direction or both.
-func (p *TCP) Set(d Direction, f Fault) {
-	if d&Forward != 0 {
-		p.forward.set(f)
-	}
-	if d&Backward != 0 {
-		p.backward.set(f)
-	}
-}
+// Set changes what happens in one direction or both, to all who connect.
+func (p *TCP) Set(d Direction, f Fault) { p.ways.set("", d, f) }
+
+// SetFrom changes it for who connects from an IP address.
+func (p *TCP) SetFrom(host string, d Direction, f Fault) { p.ways.set(host, d, f) }
 
 // Reset breaks all connections there are, as a machine does that was restarted.
 func (p *TCP) Reset() {
@@ -88,8 +82,9 @@ func (p *TCP) connect(client *net.TCPConn) {
 		return
 	}
 	defer p.remove(client)
+	forward, backward := p.ways.of(client.RemoteAddr().(*net.TCPAddr).IP)
 	// A stall holds up who connects, too.
-	if !p.forward.wait(noTime, p.closed) {
+	if !forward.wait(noTime, p.closed) {
 		return
 	}
 	conn, err := net.Dial("tcp", p.target)
@@ -103,8 +98,8 @@ func (p *TCP) connect(client *net.TCPConn) {
 	}
 	defer p.remove(target)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(target, client, p.forward) })
-	both.Go(func() { p.copy(client, target, p.backward) })
+	both.Go(func() { p.copy(target, client, forward) })
+	both.Go(func() { p.copy(client, target, backward) })
 	both.Wait()
 }
 
@@ -156,7 +151,7 @@ func (p *TCP) copy(to, from *net.TCPConn, w *way) {
 	})
 	intact := true
 	for next := range pieces {
-		if intact = w.wait(next.due, p.closed); !intact {
+		if intact = w.wait(next.due, p.closed) && w.wait(w.sent(len(next.data)), p.closed); !intact {
 			break
 		}
 		if _, err := to.Write(next.data); err != nil {

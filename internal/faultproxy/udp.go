@@ -14,16 +14,21 @@ const maxDatagram = 64 << 10
 // UDP is a proxy of datagrams. Each peer that sends to it gets a socket of its own
 // towards the target.
 type UDP struct {
-	conn     *net.UDPConn
-	target   *net.UDPAddr
-	forward  *way
-	backward *way
-	closed   chan struct{}
-	once     sync.Once
-	all      sync.WaitGroup
+	conn   *net.UDPConn
+	target *net.UDPAddr
+	ways   *ways
+	closed chan struct{}
+	once   sync.Once
+	all    sync.WaitGroup
 
 	mu    sync.Mutex
-	peers map[string]*net.UDPConn
+	peers map[string]*peer
+}
+
+// peer is who sends from an address.
+type peer struct {
+	conn *net.UDPConn // towards the target
+	out  *queue       // to it
 }
 
 // ListenUDP passes datagrams between who sends to an address and the target.
@@ -40,8 +45,7 @@ func ListenUDP(address, target string, seed uint64) (*UDP, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &UDP{conn: conn, target: to, forward: newWay(seed, "datagrams forward"), backward: newWay(seed, "datagrams backward"),
-		closed: make(chan struct{}), peers: map[string]*net.UDPConn{}}
+	p := &UDP{conn: conn, target: to, ways: newWays(seed, "datagrams "), closed: make(chan struct{}), peers: map[string]*peer{}}
 	p.all.Go(p.serve)
 	return p, nil
 }
@@ -49,23 +53,19 @@ func ListenUDP(address, target string, seed uint64) (*UDP, error) {
 // Addr is where the proxy listens.
 func (p *UDP) Addr() string { return p.conn.LocalAddr().String() }
 
-// Set changes what happens in one direction or both.
-func (p *UDP) Set(d Direction, f Fault) {
-	if d&Forward != 0 {
-		p.forward.set(f)
-	}
-	if d&Backward != 0 {
-		p.backward.set(f)
-	}
-}
+// Set changes what happens in one direction or both, to all who send.
+func (p *UDP) Set(d Direction, f Fault) { p.ways.set("", d, f) }
+
+// SetFrom changes it for who sends from an IP address.
+func (p *UDP) SetFrom(host string, d Direction, f Fault) { p.ways.set(host, d, f) }
 
 // Close ends the proxy.
 func (p *UDP) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	err := p.conn.Close()
 	p.mu.Lock()
-	for _, c := range p.peers {
-		c.Close()
+	for _, peer := range p.peers {
+		peer.conn.Close()
 	}
 	p.mu.Unlock()
 	p.all.Wait()
@@ -74,8 +74,13 @@ func (p *UDP) Close() error {
 
 func (p *UDP) serve() {
 	data := make([]byte, maxDatagram)
-	out := newQueue(p, p.forward)
-	defer out.close()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, peer := range p.peers {
+			peer.out.close()
+		}
+	}()
 	for {
 		n, from, err := p.conn.ReadFromUDP(data)
 		if errors.Is(err, net.ErrClosed) {
@@ -85,13 +90,13 @@ func (p *UDP) serve() {
 			continue
 		}
 		if peer := p.peer(from); peer != nil {
-			out.pass(data[:n], func(b []byte) { peer.Write(b) })
+			peer.out.pass(data[:n], func(b []byte) { peer.conn.Write(b) })
 		}
 	}
 }
 
-// peer returns the socket for who sends from an address.
-func (p *UDP) peer(from *net.UDPAddr) *net.UDPConn {
+// peer returns who sends from an address.
+func (p *UDP) peer(from *net.UDPAddr) *peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -99,17 +104,19 @@ func (p *UDP) peer(from *net.UDPAddr) *net.UDPConn {
 		return nil
 	default:
 	}
-	if c := p.peers[from.String()]; c != nil {
-		return c
+	if known := p.peers[from.String()]; known != nil {
+		return known
 	}
 	c, err := net.DialUDP("udp", nil, p.target)
 	if err != nil {
 		return nil // the datagram is lost
 	}
-	p.peers[from.String()] = c
+	forward, backward := p.ways.of(from.IP)
+	next := &peer{c, newQueue(p, forward)}
+	p.peers[from.String()] = next
 	p.all.Go(func() {
 		data := make([]byte, maxDatagram)
-		out := newQueue(p, p.backward)
+		out := newQueue(p, backward)
 		defer out.close()
 		for {
 			n, err := c.Read(data)
@@ -121,7 +128,7 @@ func (p *UDP) peer(from *net.UDPAddr) *net.UDPConn {
 			}
 		}
 	})
-	return c
+	return next
 }
 
 // queue holds the datagrams of a direction that are under way.
@@ -155,7 +162,7 @@ func (q *queue) pass(data []byte, write func([]byte)) {
 		return
 	}
 	send := func() bool {
-		if !q.way.wait(due, q.proxy.closed) {
+		if !q.way.wait(due, q.proxy.closed) || !q.way.wait(q.way.sent(len(data)), q.proxy.closed) {
 			return false
 		}
 		write(data)

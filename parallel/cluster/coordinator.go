@@ -39,6 +39,8 @@ type Coordinator struct {
 	watchers map[string]bool
 
 	deadline  time.Duration // of the phase; of the join window while gathering
+	gathers   time.Duration // since when, while it does
+	keeps     bool          // the lease, however few workers come: it has yielded before
 	notBefore time.Duration // no generation is formed before
 	beat      time.Duration // when the last beat was sent
 
@@ -50,6 +52,7 @@ type Coordinator struct {
 	saved     int64    // step of the newest checkpoint that a worker reported
 	lastFault string
 	rejoin    bool // for a larger world at the next checkpoint
+	blamed    blame
 }
 
 // peer is a worker that has joined.
@@ -64,6 +67,8 @@ type peer struct {
 
 	slowFor int  // reports in a row
 	slow    bool // was warned about
+	narrow  bool // so is its network
+	fresh   bool // has taken a step since the links were compared
 }
 
 // NewCoordinator starts a coordinator, at a time, with the lease of a term, after
@@ -71,13 +76,17 @@ type peer struct {
 func NewCoordinator(set Settings, now time.Duration, term uint64, log *Log) *Coordinator {
 	c := &Coordinator{
 		set: set, term: term, now: now, phase: PhaseGathering, spent: log.Spent(),
-		pool: map[string]*peer{}, watchers: map[string]bool{}, deadline: now + set.JoinWindow, beat: now, saved: -1, resume: -1,
+		pool: map[string]*peer{}, watchers: map[string]bool{}, gathers: now, deadline: now + set.JoinWindow, beat: now, saved: -1, resume: -1,
 	}
 	if last := log.Last(); last != nil {
 		c.plan, c.begun = last, true
 	}
 	return c
 }
+
+// Keep makes a coordinator keep the lease until it has made a generation: its process
+// has yielded it, and nobody else wanted it.
+func (c *Coordinator) Keep() { c.keeps = true }
 
 // Step takes an event at a time, which never goes back, and returns what is to be
 // done, in order.
@@ -337,12 +346,12 @@ func (c *Coordinator) abort(reason string) {
 	for _, id := range c.order() {
 		if c.plan.Rank(id) >= 0 {
 			p := c.pool[id]
-			p.acked, p.ready, p.done, p.slow = false, nil, false, false
+			p.acked, p.ready, p.done, p.slow, p.narrow = false, nil, false, false, false
 			c.send(id, Message{Kind: KindAbort, Generation: c.plan.Number, Reason: reason})
 		}
 	}
-	c.phase, c.rejoin = PhaseGathering, false
-	c.deadline = c.now + c.set.JoinWindow
+	c.phase, c.rejoin, c.keeps = PhaseGathering, false, false
+	c.gathers, c.deadline = c.now, c.now+c.set.JoinWindow
 }
 
 // end ends the run for everybody.

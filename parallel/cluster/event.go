@@ -44,6 +44,8 @@ type (
 		To      string
 		Message *Message
 	}
+	// Yield gives the lease up, for Reason; the coordinator is of no more use.
+	Yield struct{ Reason string }
 	// Hangup closes the stream with an incarnation after what was sent.
 	Hangup struct{ Who string }
 	// Say is a line for the user.
@@ -146,6 +148,7 @@ func (Stop) event()      {}
 
 func (Persist) action()     {}
 func (Send) action()        {}
+func (Yield) action()       {}
 func (Hangup) action()      {}
 func (Say) action()         {}
 func (End) action()         {}

@@ -63,6 +63,7 @@ func (c *Coordinator) gather() {
 		return
 	}
 	if c.now < c.deadline {
+		c.yield()
 		return
 	}
 	mesh, ok := c.set.fit(len(c.pool))
@@ -78,6 +79,20 @@ func (c *Coordinator) gather() {
 	c.form(mesh)
 }
 
+// yield gives the lease up if the workers that do not come are more than those that do,
+// and enough to train. If the network has fallen apart they are on the other side, where
+// nobody else can take it; if they are dead, this process takes it again.
+func (c *Coordinator) yield() {
+	here, wanted := len(c.pool), c.set.wanted()
+	away := wanted - here
+	wait := min(c.set.Yield, c.set.JoinWindow/2)
+	if c.keeps || !c.begun || away <= here || away < c.set.least() || c.now-c.gathers < wait {
+		return
+	}
+	c.phase = PhaseEnded
+	c.do(Yield{Reason: fmt.Sprintf("only %d of %d workers have come to it within %v, and the others may reach each other", here, wanted, wait)})
+}
+
 // form decides on a generation and has it recorded.
 func (c *Coordinator) form(mesh Mesh) {
 	ids := c.ranked(mesh.Size())
@@ -85,7 +100,7 @@ func (c *Coordinator) form(mesh Mesh) {
 	g := &Generation{Number: c.spent, Term: c.term, Run: c.set.Run, Mesh: mesh, ConfigHash: c.pool[ids[0]].hello.ConfigHash}
 	for _, id := range ids {
 		p := c.pool[id]
-		p.acked, p.ready, p.done, p.slow, p.report = false, nil, false, false, Report{}
+		p.acked, p.ready, p.done, p.slow, p.narrow, p.fresh, p.report = false, nil, false, false, false, false, Report{}
 		g.Members = append(g.Members, Member{Worker: p.hello.Worker, Incarnation: id, Address: p.hello.Address})
 	}
 	c.plan, c.phase, c.deadline = g, PhasePersisting, forever

@@ -275,7 +275,7 @@ func FuzzMessages(f *testing.F) {
 		for i := range time.Duration(3) {
 			c.Step(i, Received{From: "w.1", Message: m})
 		}
-		w, _ := NewWorker(Defaults("r", Mesh{1, 1}), 0, "w", "p")
+		w, _ := NewWorker(Defaults("r", Mesh{1, 1}), 0, "w", "p", false)
 		w.Step(0, Found{Term: m.Term, Address: "a"})
 		w.Step(0, Connected{Term: m.Term})
 		w.Step(0, Received{Message: m})

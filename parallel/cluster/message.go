@@ -124,6 +124,8 @@ type Report struct {
 	Tokens    float64 `json:"tokens"`    // a second, of this worker
 	Seconds   float64 `json:"seconds"`   // of the last step
 	Busy      float64 `json:"busy"`      // seconds of them in which it did not wait for others; 0: not known
+	Link      float64 `json:"link"`      // seconds of them in which messages of rank From were under way to it; 0: not known
+	From      int     `json:"from"`      // the rank whose messages were so for longest
 	Loss      float64 `json:"loss"`      // cross-entropy of the last step
 	Imbalance float64 `json:"imbalance"` // load of the busiest expert over the mean, worst layer; 0: no experts
 	Steps     int64   `json:"steps"`     // of the whole run; 0: not known

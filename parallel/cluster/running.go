@@ -21,7 +21,9 @@ func (c *Coordinator) reported(p *peer, r Report) {
 		}
 	}
 	if stepped {
+		p.fresh = true
 		c.straggle(p)
+		c.compareLinks()
 	}
 }
 
@@ -126,7 +128,7 @@ func (c *Coordinator) Status() Status {
 	slowest := int64(-1)
 	for _, id := range c.order() {
 		p := c.pool[id]
-		w := WorkerStatus{Worker: p.hello.Worker, Rank: -1, Straggler: p.slow, Silent: (c.now - p.heard).Seconds(), Report: p.report}
+		w := WorkerStatus{Worker: p.hello.Worker, Rank: -1, Straggler: p.slow || p.narrow, Silent: (c.now - p.heard).Seconds(), Report: p.report}
 		if c.member(id) {
 			w.Rank = c.plan.Rank(id)
 			if slowest < 0 || p.report.Step < slowest {

@@ -21,6 +21,11 @@ type Settings struct {
 	// Settle is how long a new generation waits after a worker complained about
 	// another, for that one to be found dead.
 	Settle time.Duration
+	// Yield is how long a coordinator that less than half of the workers reach keeps the
+	// lease, if the others are enough to train: it may be cut off from them. Abstain is
+	// how long it then leaves the lease to them.
+	Yield   time.Duration
+	Abstain time.Duration
 
 	Restarts    int           // generations that may fail without a step of progress
 	BackoffBase time.Duration // before the second try without progress; doubles
@@ -35,7 +40,7 @@ func Defaults(run string, wanted Mesh) Settings {
 	return Settings{
 		Run: run, Meshes: []Mesh{wanted},
 		JoinWindow: time.Minute, AckTimeout: 5 * time.Second, BarrierTimeout: 5 * time.Minute,
-		Heartbeat: 250 * time.Millisecond, Lease: 2 * time.Second, Settle: 300 * time.Millisecond,
+		Heartbeat: 250 * time.Millisecond, Lease: 2 * time.Second, Settle: 300 * time.Millisecond, Yield: 5 * time.Second, Abstain: 5 * time.Second,
 		Restarts: 10, BackoffBase: time.Second, BackoffMax: 30 * time.Second,
 		StragglerWarn: 2, StragglerEvict: 5,
 	}

@@ -46,6 +46,7 @@ type proc struct {
 	coupled   map[string]*stream // the coordinator's ends, by incarnation
 	loadHash  string             // of the state it loads, if not the usual
 	stuck     bool               // does not acknowledge
+	yielded   bool               // the lease, since it last made a generation
 	step      int64
 	released  bool
 }
@@ -86,7 +87,11 @@ func (s *sim) start(name string, rank int, options map[string]string) {
 	p.loadHash = options["state"]
 	s.procs[name] = p
 	var first []Action
-	p.worker, first = NewWorker(s.set, s.now, name, p.id)
+	log, err := ReadLog(s.fs, ".")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p.worker, first = NewWorker(s.set, s.now, name, p.id, log.Last() != nil)
 	s.worker(p, first)
 	s.drain()
 }
@@ -145,6 +150,9 @@ func (s *sim) office(p *proc) {
 		s.t.Fatal(err)
 	}
 	p.lease, p.boss = lease, NewCoordinator(s.set, s.now, lease.Term(), log)
+	if p.yielded {
+		p.boss.Keep()
+	}
 	s.printf(p, "coordinator of term %d", lease.Term())
 }
 
@@ -353,7 +361,13 @@ func (s *sim) boss(p *proc, actions []Action) {
 				s.depose(p, err)
 				return
 			}
+			p.yielded = false
 			s.boss(p, p.boss.Step(s.now, e))
+		case Yield:
+			_ = p.lease.Release()
+			p.yielded, p.candidate = true, NewCandidate(s.set.Abstain, s.set.Lease)
+			s.depose(p, errors.New(a.Reason))
+			return
 		case Send:
 			s.toWorker(p, a)
 		case Hangup:

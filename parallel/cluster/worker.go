@@ -25,6 +25,7 @@ type Worker struct {
 	heard     time.Duration
 	sent      time.Duration
 	ever      bool // was with a coordinator
+	begun     bool // the run had, before this worker
 	newest    uint64
 	plan      *Generation // this worker is a member of; nil: waits for one
 	waiting   bool        // to acknowledge plan, until training has ended
@@ -46,9 +47,10 @@ const (
 )
 
 // NewWorker returns a worker, named as in Hello, and what it does first. process is
-// unique to this start of the worker's process.
-func NewWorker(set Settings, now time.Duration, name, process string) (*Worker, []Action) {
-	w := &Worker{set: set, now: now, name: name, base: name + "-" + process, since: now}
+// unique to this start of the worker's process. begun says that the run has had a
+// generation before.
+func NewWorker(set Settings, now time.Duration, name, process string, begun bool) (*Worker, []Action) {
+	w := &Worker{set: set, now: now, name: name, base: name + "-" + process, since: now, begun: begun}
 	return w, []Action{Seek{}}
 }
 
@@ -316,7 +318,10 @@ func (w *Worker) passTime() {
 
 // lonely is the end of a worker that finds no coordinator.
 func (w *Worker) lonely() (int, string) {
-	if !w.ever {
+	switch {
+	case !w.ever && w.begun:
+		return codeRetry, fmt.Sprintf("worker %s has reached no coordinator within %v, but the run has had one: this side may be cut off", w.name, w.set.JoinWindow)
+	case !w.ever:
 		return codeConfig, fmt.Sprintf("worker %s has found no coordinator within %v", w.name, w.set.JoinWindow)
 	}
 	return codeRetry, fmt.Sprintf("worker %s has been without a coordinator for %v: this side may be cut off, and must not go on", w.name, w.set.JoinWindow)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -256,8 +257,10 @@ func (m *member) read(s grpc.ServerStream, who caller, lane chan<- parallel.Mess
 			m.fail(fmt.Errorf("message of rank %d: %w", who.rank, in.err))
 			return m.farewell()
 		}
+		m.transits[who.rank].arrived(in.Sent, time.Now())
 		select {
 		case lane <- in.Message:
+			m.transits[who.rank].taken(time.Now())
 		case <-m.done:
 			return m.farewell()
 		}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -28,6 +29,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 		return nil, fmt.Errorf("cannot send %T", v)
 	}
 	header := make([]byte, parallel.HeaderBytes)
+	m.Sent = max(clock(time.Now()), 1)
 	m.Encode(header)
 	slice := mem.BufferSlice{mem.SliceBuffer(header)}
 	if m.Payload != nil {

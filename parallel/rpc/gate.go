@@ -4,8 +4,12 @@ import (
 	"container/list"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"jambalaya/internal/pki"
 )
 
 // gate bounds the connections that a listener accepts. Whoever opens many costs a node
@@ -46,7 +50,7 @@ func (g *gate) admit(conn net.Conn) net.Conn {
 	var admitted *gateConn
 	if g.open < maxConns || oldest != nil {
 		g.open++
-		admitted = &gateConn{Conn: conn, gate: g}
+		admitted = &gateConn{Conn: conn, gate: g, allowed: watcherBurst, since: time.Now()}
 		admitted.place = g.strangers.PushBack(admitted)
 	}
 	g.mu.Unlock()
@@ -65,6 +69,26 @@ type gateConn struct {
 	gate  *gate
 	place *list.Element // among the strangers; nil: it is none
 	once  sync.Once
+
+	worker  atomic.Bool // has the certificate of one, or nobody needs one
+	allowed float64     // bytes that may be read at once
+	since   time.Time   // when that was so
+}
+
+// Read reads at the rate of who watches and has little to say, unless the peer is a
+// worker: what it sends has to be looked at, and costs more than to send it.
+func (c *gateConn) Read(b []byte) (int, error) {
+	if c.worker.Load() {
+		return c.Conn.Read(b)
+	}
+	n, err := c.Conn.Read(b[:min(len(b), watcherBurst)])
+	now := time.Now()
+	c.allowed = min(watcherBurst, c.allowed+now.Sub(c.since).Seconds()*watcherRate) - float64(n)
+	c.since = now
+	if c.allowed < 0 {
+		time.Sleep(time.Duration(-c.allowed / watcherRate * float64(time.Second)))
+	}
+	return n, err
 }
 
 // known says that the peer has proved who it is.
@@ -100,9 +124,13 @@ func (p proving) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo,
 	if !ok || err != nil {
 		return secure, info, err
 	}
-	if _, encrypted := info.(credentials.TLSInfo); !encrypted {
+	shown, encrypted := info.(credentials.TLSInfo)
+	if !encrypted {
+		c.worker.Store(true)
 		return secure, plain{info, c}, nil
 	}
+	id, err := pki.PeerOf(shown.State)
+	c.worker.Store(err == nil && id.Is(pki.Worker))
 	c.known()
 	return secure, info, nil
 }

@@ -22,6 +22,8 @@ type member struct {
 	rank int
 	conn [][lanes]*grpc.ClientConn // by rank; none to itself
 
+	transits []transit // by rank that sends
+
 	ctx    context.Context // of the streams to other ranks
 	cancel context.CancelFunc
 
@@ -49,7 +51,7 @@ func (n *Node) Join(ctx context.Context, id parallel.Identity, rank int, address
 	}
 	m := &member{
 		node: n, id: id, rank: rank, conn: make([][lanes]*grpc.ClientConn, len(addresses)),
-		done: make(chan struct{}), channels: map[string]*channel{},
+		transits: make([]transit, len(addresses)), done: make(chan struct{}), channels: map[string]*channel{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for peer, address := range addresses {

@@ -28,6 +28,9 @@ type Options struct {
 	// Plaintext allows connections without Credentials to other machines: whoever reaches
 	// the port can then read and change everything.
 	Plaintext bool
+	// From is the IP address that connections to others are made from, as on a machine
+	// with several; "": what the way to the other suggests.
+	From string
 }
 
 // Limits of what a peer can make a node hold.
@@ -37,8 +40,10 @@ const (
 	maxHeaderList = 16 << 10
 	maxMessage    = parallel.MaxChunkBytes + parallel.HeaderBytes
 	maxReason     = 4 << 10
-	maxConns      = 4096 // open at once
-	maxStrangers  = 256  // of them, without having proved who they are
+	maxConns      = 4096     // open at once
+	maxStrangers  = 256      // of them, without having proved who they are
+	watcherRate   = 16 << 10 // bytes a second that are read from who is no worker
+	watcherBurst  = 32 << 10 // of them at once: a handshake fits
 	streamWindow  = 4 << 20
 	connWindow    = 16 << 20
 	ioBuffer      = 128 << 10
@@ -124,9 +129,19 @@ func (n *Node) dial(address string, role pki.Role, name string) (*grpc.ClientCon
 		grpc.WithReadBufferSize(ioBuffer),
 		grpc.WithWriteBufferSize(ioBuffer),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.WithContextDialer(n.connect),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
 	)
+}
+
+// connect makes a connection.
+func (n *Node) connect(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	if n.options.From != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(n.options.From)}
+	}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // admit returns the member that a call is meant for. It waits for this process to

@@ -210,19 +210,19 @@ func effective(ctx context.Context, l *lab) (result, error) {
 	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
 		return result{}, err
 	}
-	mean, total := time.Duration(l.reps(20, 60))*time.Second, time.Duration(l.reps(60, 20*60))*time.Second
+	mean, total := time.Duration(l.reps(20, 60))*time.Second, time.Duration(l.reps(60, 60*60))*time.Second
 	chance := l.chance()
-	start := time.Now()
+	start := l.awake.now()
 	lost, kills := time.Duration(0), 0
 	for {
 		next := time.Duration(-math.Log(1-chance.Float64()) * float64(mean))
-		if left := total - time.Since(start); next > left {
-			if err := pause(ctx, left); err != nil {
+		if left := total - (l.awake.now() - start); next > left {
+			if err := l.awake.pause(ctx, left); err != nil {
 				return result{}, err
 			}
 			break
 		}
-		if err := pause(ctx, next); err != nil {
+		if err := l.awake.pause(ctx, next); err != nil {
 			return result{}, err
 		}
 		outage, err := c.outage(ctx, chance.IntN(c.size))
@@ -231,7 +231,7 @@ func effective(ctx context.Context, l *lab) (result, error) {
 		}
 		kills, lost = kills+1, lost+outage
 	}
-	share := 1 - lost.Seconds()/time.Since(start).Seconds()
+	share := 1 - lost.Seconds()/(l.awake.now()-start).Seconds()
 	return result{fmt.Sprintf("%.1f%% of %v, %d kills", 100*share, total, kills), share >= 0.9 && kills > 0}, c.numbersGrow()
 }
 
@@ -241,13 +241,14 @@ func (c *crew) outage(ctx context.Context, victim int) (time.Duration, error) {
 	if !ok {
 		return 0, errors.New("no line of metrics")
 	}
+	began := c.l.awake.now()
 	at, err := c.send(victim, syscall.SIGKILL)
 	if err != nil {
 		return 0, err
 	}
-	back, err := c.until(ctx, "it does not come as far again", func() (bool, error) {
+	_, err = c.until(ctx, "it does not come as far again", func() (bool, error) {
 		line, ok := c.last()
 		return ok && line.Step > before.Step && clock(line) > seconds(at)+0.05, nil
 	})
-	return back.Sub(at), err
+	return c.l.awake.now() - began, err
 }

@@ -19,6 +19,7 @@ type task struct {
 	Dir   string // with a complete run in run/ and its data in cache/
 	Seed  uint64
 	Count int
+	Text  string // an address
 }
 
 // answer is what a child found.
@@ -34,6 +35,10 @@ var children = map[string]func(task) (answer, error){
 	"bombs":     readBombs,
 	"names":     openNames,
 	"contender": contend,
+
+	floodConnections: flooder(floodConnections),
+	floodResets:      flooder(floodResets),
+	floodBytes:       flooder(floodBytes),
 }
 
 // Child does the work of a child process of a row, if this process is one, and exits.

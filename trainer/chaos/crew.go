@@ -172,14 +172,17 @@ func (c *crew) until(ctx context.Context, what string, holds func() (bool, error
 	return c.untilWithin(ctx, time.Minute, what, holds)
 }
 
+// untilWithin polls for a condition. A time for which everything here was stopped, as when
+// a laptop sleeps, does not use the patience up.
 func (c *crew) untilWithin(ctx context.Context, patience time.Duration, what string, holds func() (bool, error)) (time.Time, error) {
-	for deadline := time.Now().Add(patience); ; {
+	began := c.l.awake.now()
+	for {
 		ok, err := holds()
 		now := time.Now()
 		if ok || err != nil {
 			return now, err
 		}
-		if now.After(deadline) {
+		if c.l.awake.now()-began > patience {
 			return now, fmt.Errorf("%s: not within %v; the run said last: %s", what, patience, c.lastLine())
 		}
 		select {

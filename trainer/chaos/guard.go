@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 // guardRows attack a run of two workers with certificates from outside.
 var guardRows = []row{
 	{23, "strangers, replays and odd paths", "100% refused", strangers},
+	{24, "rotation of keys under load", "0 failed steps", rotation},
+	{25, "floods while it trains", "slowdown at most 10%, RSS +128 MiB", flooded},
 	{26, "gossip without the key, garbage", "0 membership changes", hostileGossip},
 }
 
@@ -31,7 +34,9 @@ type guarded struct {
 }
 
 // startGuarded makes certificates with the train command and starts the run.
-func (l *lab) startGuarded(ctx context.Context) (*guarded, error) {
+func (l *lab) startGuarded(ctx context.Context) (*guarded, error) { return l.startGuardedWith(ctx) }
+
+func (l *lab) startGuardedWith(ctx context.Context, more ...string) (*guarded, error) {
 	dir, err := l.place("guarded")
 	if err != nil {
 		return nil, err
@@ -40,7 +45,7 @@ func (l *lab) startGuarded(ctx context.Context) (*guarded, error) {
 	if _, err := l.complete(ctx, cli.CodeOK, "certs", "--workers", "2", "--watcher", "--out", g.certs); err != nil {
 		return nil, err
 	}
-	if g.crew, err = l.startCrew(ctx, "run", 2, append(endless, "--certs", g.certs)...); err != nil {
+	if g.crew, err = l.startCrew(ctx, "run", 2, slices.Concat(endless, more, []string{"--certs", g.certs})...); err != nil {
 		return nil, err
 	}
 	if err := g.settle(ctx); err != nil {

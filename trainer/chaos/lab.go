@@ -47,6 +47,7 @@ type lab struct {
 	try    int    // of the row, from 0
 	count  int    // of processes
 	killed *kills // measured already
+	awake  *awake
 }
 
 // openLab builds the binary and writes the data.
@@ -64,7 +65,7 @@ func openLab(ctx context.Context, opt Options) (*lab, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	l := &lab{opt: opt, dir: dir, train: opt.Train, config: filepath.Join(dir, "tiny.yaml")}
+	l := &lab{opt: opt, dir: dir, train: opt.Train, config: filepath.Join(dir, "tiny.yaml"), awake: newAwake()}
 	if l.train == "" {
 		l.train = filepath.Join(dir, "train")
 		if err := build(ctx, l.train); err != nil {

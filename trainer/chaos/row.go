@@ -54,7 +54,7 @@ type Report struct {
 
 // rows is the scorecard, by number.
 func rows() []row {
-	all := slices.Concat(singleRows, crewRows, auditRows, diskRows, inputRows, rateRows, guardRows)
+	all := slices.Concat(singleRows, crewRows, auditRows, diskRows, inputRows, rateRows, guardRows, networkRows)
 	slices.SortFunc(all, func(a, b row) int { return a.number - b.number })
 	return all
 }

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,9 +77,9 @@ func (o *Options) meetingPoint() error {
 	if o.Place.Master != "" {
 		return nil
 	}
-	if o.Listen != "" {
-		o.Place.Master = o.Listen
-		return nil
+	if o.Advertise != "" || o.Listen != "" {
+		o.Place.Master = cmp.Or(o.Advertise, o.Listen)
+		return o.checkAddresses()
 	}
 	port, err := freePort()
 	o.Place.Master = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
@@ -104,6 +105,9 @@ const (
 	// steady is how long a worker must have lived for its death to count as the first,
 	// if the run has made no progress meanwhile.
 	steady = 10 * time.Second
+	// calm is the longest wait for a worker that ended by its own decision, to be started
+	// again: it was cut off, say, and finds out for itself how long that lasts.
+	calm = time.Second
 )
 
 func (l *launcher) run(ctx context.Context) error {
@@ -175,6 +179,9 @@ func (l *launcher) judge(ctx context.Context, c *child, over bool) (again bool, 
 	if c.deaths > 1 {
 		wait = min(250*time.Millisecond<<min(c.deaths, 16), steady)
 	}
+	if code == cli.CodeInterrupted {
+		wait = min(wait, calm)
+	}
 	if said != "" {
 		how += ": " + said
 	}
@@ -226,6 +233,12 @@ func (l *launcher) environment(c *child) []string {
 // arguments are those of a worker: the command's, with the mesh of the whole run.
 func (l *launcher) arguments() []string {
 	args := append([]string(nil), l.opt.Args...)
+	if l.opt.Listen != "" {
+		args = append(args, "--listen", l.opt.Listen)
+	}
+	if l.opt.Advertise != "" {
+		args = append(args, "--advertise", l.opt.Advertise)
+	}
 	args = append(args, "--set", fmt.Sprintf("parallel.data=%d", l.cfg.Parallel.Data))
 	if l.cfg.Trainer.Threads == 0 {
 		args = append(args, "--set", fmt.Sprintf("trainer.threads=%d", threadsEach(l.opt.Procs)))

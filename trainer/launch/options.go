@@ -25,13 +25,16 @@ type Options struct {
 	Fresh  bool   // move an earlier run there aside
 	Stdout *os.File
 
-	Procs   int      // workers to start on this machine
-	Args    []string // of the command, for them
-	Place   Place
-	Listen  string // host:port that others reach this process at; "" for what the master's address suggests
-	Joining bool   // another machine has the run: --join was given
-	Metrics string // host:port of the metrics, "off" for none
-	Certs   string // directory of certificates and gossip key; "" for none, which is for loopback
+	Procs  int      // workers to start on this machine
+	Args   []string // of the command, for them
+	Place  Place
+	Listen string // host:port of this machine's first worker; "" for what the master's address suggests
+	// Advertise is the host:port at which others reach what Listen names, if that is
+	// another one for them: behind NAT, a proxy or a published port. "": Listen.
+	Advertise string
+	Joining   bool   // another machine has the run: --join was given
+	Metrics   string // host:port of the metrics, "off" for none
+	Certs     string // directory of certificates and gossip key; "" for none, which is for loopback
 	// Insecure allows to go without certificates on networks where nobody else is.
 	Insecure bool
 }
@@ -87,7 +90,7 @@ func workerName(o Options, at addresses, process string) string {
 	if o.Place.Rank >= 0 && !o.Joining {
 		return strconv.Itoa(o.Place.Rank)
 	}
-	host, _, _ := net.SplitHostPort(at.node)
+	host, _, _ := net.SplitHostPort(at.node.reached(at.node.listen))
 	launcher := os.Getenv(launchedVariable)
 	if launcher == "" {
 		launcher = process
@@ -112,7 +115,7 @@ func (o Options) credentials(name string) (*pki.Credentials, error) {
 	return c, nil
 }
 
-// network is how a process with these credentials talks to others.
-func (o Options) network(c *pki.Credentials) rpc.Options {
-	return rpc.Options{Credentials: c, Plaintext: o.Insecure}
+// network is how a process with these credentials talks to others, from an address or any.
+func (o Options) network(c *pki.Credentials, from string) rpc.Options {
+	return rpc.Options{Credentials: c, Plaintext: o.Insecure, From: from}
 }

@@ -18,7 +18,12 @@ func (l *launcher) watch(dir vfs.FS) {
 		l.view.printf("warning: progress cannot be shown: %v", err)
 		return
 	}
-	node, err := rpc.Listen("127.0.0.1:0", l.opt.network(creds))
+	at, err := addressesOf(l.opt)
+	if err != nil {
+		l.view.printf("warning: progress cannot be shown: %v", err)
+		return
+	}
+	node, err := rpc.Listen("127.0.0.1:0", l.opt.network(creds, at.from))
 	if err != nil {
 		l.view.printf("warning: progress cannot be shown: %v", err)
 		return

@@ -22,10 +22,13 @@ import (
 // checkpoints is the directory of checkpoints in that of a run.
 const checkpoints = "checkpoints"
 
+// Launched reports whether a launcher has started this process: it is a worker then.
+func Launched() bool { return os.Getenv(launchedVariable) != "" }
+
 // Worker trains as one process of many, in one generation after the other, until the
 // run ends. Its error carries the exit code.
 func Worker(ctx context.Context, cfg trainer.Config, opt Options) error {
-	if os.Getenv(launchedVariable) != "" {
+	if Launched() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
@@ -84,12 +87,14 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 	if err != nil {
 		return agent.Ended{}, err
 	}
-	node, err := rpc.Listen(at.node, w.opt.network(creds))
+	node, err := rpc.Listen(at.node.listen, w.opt.network(creds, at.from))
 	if err != nil {
 		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
 	}
 	defer node.Close()
-	talk := agent.GossipOptions{Run: run, Worker: name, Process: process, Address: at.gossip, Seeds: at.seeds, Node: node.Addr(), Plaintext: w.opt.Insecure}
+	address := at.node.reached(node.Addr())
+	talk := agent.GossipOptions{Run: run, Worker: name, Process: process, Address: at.gossip.listen, Advertise: at.gossip.advertise, From: at.from,
+		Seeds: at.seeds, Node: address, Plaintext: w.opt.Insecure}
 	if creds != nil {
 		talk.Keys = creds.GossipKeys
 	}
@@ -103,7 +108,7 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 		return agent.Ended{}, err
 	}
 	return agent.Run(ctx, agent.Options{
-		Settings: settings(w.cfg, run), Hello: hello, Process: process, Dir: w.dir, Node: node, Address: node.Addr(), Gossip: gossip,
+		Settings: settings(w.cfg, run), Hello: hello, Process: process, Dir: w.dir, Node: node, Address: address, Gossip: gossip,
 		Late: w.opt.Joining, Checkpoints: w.checkpoints, Train: w.train, Say: w.say,
 	}), nil
 }
@@ -181,7 +186,7 @@ func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
 	cfg := w.cfg
 	cfg.Parallel.Data, cfg.Parallel.Expert = a.Generation.Mesh.Data, a.Generation.Mesh.Expert
 	err := trainer.Run(ctx, cfg, trainer.Options{Name: w.opt.Name, Out: w.opt.Out, Stdout: w.opt.Stdout, World: &trainer.World{
-		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Ready: a.Ready, Silent: os.Getenv(launchedVariable) != "",
+		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Ready: a.Ready, Silent: Launched(),
 		Fence: func() error {
 			if err := a.Fence(); err != nil {
 				return fenced(err)
@@ -221,7 +226,7 @@ func result(ctx context.Context, err error) agent.Result {
 
 // report is a step as the coordinator hears of it.
 func report(p trainer.Progress) cluster.Report {
-	r := cluster.Report{Step: p.Step, Steps: p.Steps, Saved: p.Saved, Seconds: p.Seconds, Busy: p.Seconds - p.Waited, Loss: p.Result.CELoss}
+	r := cluster.Report{Step: p.Step, Steps: p.Steps, Saved: p.Saved, Seconds: p.Seconds, Busy: p.Seconds - p.Waited, From: p.From, Link: p.Link, Loss: p.Result.CELoss}
 	if p.Seconds > 0 {
 		r.Tokens = float64(p.Tokens) / p.Seconds
 	}

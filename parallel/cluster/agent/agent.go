@@ -95,6 +95,7 @@ type agent struct {
 	keeper   *keeper
 	boss     *cluster.Coordinator
 	term     uint64                  // of boss
+	yielded  bool                    // since this process last made a generation
 	sessions map[string]*rpc.Session // of boss, by incarnation
 	watchers int
 }
@@ -109,7 +110,8 @@ func Run(ctx context.Context, opt Options) Ended {
 	if opt.Gossip != nil {
 		defer opt.Gossip.watch(a)()
 	}
-	worker, first := cluster.NewWorker(opt.Settings, a.now(), opt.Hello.Worker, opt.Process)
+	log, err := cluster.ReadLog(opt.Dir, ".") // the keeper says what is wrong with it
+	worker, first := cluster.NewWorker(opt.Settings, a.now(), opt.Hello.Worker, opt.Process, err == nil && log.Last() != nil)
 	a.worker = worker
 	a.perform(first)
 	a.loop(ctx)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 
 	"jambalaya/parallel/cluster"
@@ -69,7 +70,13 @@ func (a *agent) bossStep(e cluster.Event) {
 	for _, action := range a.boss.Step(a.now(), e) {
 		switch action := action.(type) {
 		case cluster.Persist:
+			a.yielded = false
 			a.keeper.commit(a.term, action.Plan)
+		case cluster.Yield:
+			a.yielded = true
+			a.keeper.yield(a.term)
+			a.depose(errors.New(action.Reason))
+			return
 		case cluster.Send:
 			a.tell(action)
 		case cluster.Hangup:
@@ -112,6 +119,9 @@ func (a *agent) appoint(term uint64, log *cluster.Log, before string) {
 	}
 	a.term = term
 	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log)
+	if a.yielded {
+		a.boss.Keep()
+	}
 }
 
 // depose ends that.

@@ -29,6 +29,8 @@ type Gossip struct {
 	mu     sync.Mutex
 	meta   meta
 	seeds  map[string]bool
+	learnt time.Time // when the first of the keys was seen first
+	first  []byte
 	agent  *agent
 	closed chan struct{}
 	once   sync.Once
@@ -36,12 +38,15 @@ type Gossip struct {
 
 // GossipOptions say where and with whom to gossip.
 type GossipOptions struct {
-	Run     string   // gossip of another run is not heard
-	Worker  string   // name of the worker
-	Process string   // unique to this start
-	Address string   // to listen on and be reached at, host:port; port 0 takes any
-	Seeds   []string // of who is there already, host:port
-	Node    string   // address of the process's node
+	Run     string // gossip of another run is not heard
+	Worker  string // name of the worker
+	Process string // unique to this start
+	Address string // to listen on, host:port; port 0 takes any
+	// Advertise is the host:port at which others reach Address, an IP address; "": as it is.
+	Advertise string
+	From      string   // IP address that connections are made from; "": any
+	Seeds     []string // of who is there already, host:port
+	Node      string   // address of the process's node
 	// Keys returns those to decrypt with, of which the first encrypts; it is asked again
 	// now and then. Nil: no encryption, loopback only.
 	Keys func() ([][]byte, error)
@@ -62,13 +67,9 @@ const maxMeta = memberlist.MetaMaxSize
 
 // StartGossip begins to gossip. Seeds that are not there yet are tried again.
 func StartGossip(o GossipOptions) (*Gossip, error) {
-	host, text, err := net.SplitHostPort(o.Address)
+	host, port, err := hostPort(o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", o.Address, err)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("gossip on %s: port: %w", o.Address, err)
 	}
 	if ip := net.ParseIP(host); o.Keys == nil && !o.Plaintext && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("gossip on %s: not a loopback address, and there is no key; make one with: train certs", o.Address)
@@ -79,7 +80,12 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 	}
 	c := memberlist.DefaultLANConfig()
 	c.Name = o.Worker + "-" + o.Process
-	c.BindAddr, c.BindPort, c.AdvertisePort = host, int(port), int(port)
+	c.BindAddr, c.BindPort, c.AdvertisePort = host, port, port
+	if o.Advertise != "" {
+		if c.AdvertiseAddr, c.AdvertisePort, err = hostPort(o.Advertise); err != nil {
+			return nil, fmt.Errorf("gossip, advertised as %s: %w", o.Advertise, err)
+		}
+	}
 	c.Label = o.Run
 	if o.Keys != nil {
 		keys, err := o.Keys()
@@ -102,14 +108,37 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 	c.DeadNodeReclaimTime = time.Second
 	c.Delegate, c.Events = g, g
 	c.Logger = log.New(io.Discard, "", 0)
-	if g.list, err = memberlist.Create(c); err != nil {
+	if c.Transport, err = listen(host, port, o.From); err == nil {
+		c.BindPort = c.Transport.(*outlet).GetAutoBindPort()
+		if o.Advertise == "" {
+			c.AdvertisePort = c.BindPort
+		}
+		g.list, err = memberlist.Create(c)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", o.Address, err)
 	}
 	for _, s := range o.Seeds {
 		g.seeds[s] = true
 	}
 	go g.rejoin()
+	if g.ring != nil {
+		g.first = g.ring.GetPrimaryKey()
+		go g.follow()
+	}
 	return g, nil
+}
+
+func hostPort(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port: %w", err)
+	}
+	return host, int(n), nil
 }
 
 // Address is where others find this process.
@@ -135,7 +164,6 @@ func (g *Gossip) rejoin() {
 		for _, seed := range g.known() {
 			_, _ = g.list.Join([]string{seed}) // it is tried again
 		}
-		g.rotate()
 		if wait *= 2; g.list.NumMembers() > 1 || wait > 5*time.Second {
 			wait = 5 * time.Second
 		}
@@ -149,18 +177,43 @@ func (g *Gossip) rejoin() {
 	}
 }
 
-// rotate follows the files of the keys: a new one is first learnt, then used, and an
-// old one forgotten, as they say.
-func (g *Gossip) rotate() {
-	if g.ring == nil {
-		return
+const (
+	// keyLook is how often the file of the keys is looked at.
+	keyLook = time.Second
+	// keyUse is how long a new key is known before it encrypts: until then all others
+	// have looked, too.
+	keyUse = 4 * keyLook
+)
+
+// follow keeps to the file of the keys.
+func (g *Gossip) follow() {
+	ticker := time.NewTicker(keyLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-g.closed:
+			return
+		case now := <-ticker.C:
+			g.rotate(now)
+		}
 	}
+}
+
+// rotate takes the keys as they are at a time: a new one is first learnt, then used, and
+// an old one forgotten.
+func (g *Gossip) rotate(now time.Time) {
 	keys, err := g.bind.Keys()
 	if err != nil || len(keys) == 0 {
 		return // what was read before goes on
 	}
 	for _, k := range keys {
 		_ = g.ring.AddKey(k) // its size was checked when it was read
+	}
+	if !bytes.Equal(g.first, keys[0]) {
+		g.first, g.learnt = keys[0], now
+	}
+	if now.Sub(g.learnt) < keyUse && slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, g.ring.GetPrimaryKey()) }) {
+		return
 	}
 	_ = g.ring.UseKey(keys[0])
 	for _, old := range slices.Clone(g.ring.GetKeys()) {

@@ -16,6 +16,7 @@ type keeper struct {
 	lease     *cluster.Lease // held by this process; nil: by another, or none
 	mine      cluster.Record // of that lease
 	plans     chan *cluster.Generation
+	yields    chan uint64 // terms to give back
 	done      chan struct{}
 	stopped   chan struct{}
 	said      string // last fault
@@ -24,7 +25,7 @@ type keeper struct {
 func (a *agent) keep() *keeper {
 	set := a.opt.Settings
 	delay := 2 * tick * time.Duration(max(a.opt.Hello.Rank, 0)%16)
-	k := &keeper{a: a, candidate: cluster.NewCandidate(delay, set.Lease), plans: make(chan *cluster.Generation, 1),
+	k := &keeper{a: a, candidate: cluster.NewCandidate(delay, set.Lease), plans: make(chan *cluster.Generation, 1), yields: make(chan uint64, 1),
 		done: make(chan struct{}), stopped: make(chan struct{})}
 	go k.run()
 	return k
@@ -47,6 +48,14 @@ func (k *keeper) commit(term uint64, plan *cluster.Generation) {
 	}
 }
 
+// yield gives the lease of a term back, for another process to take it.
+func (k *keeper) yield(term uint64) {
+	select {
+	case k.yields <- term:
+	case <-k.stopped:
+	}
+}
+
 func (k *keeper) run() {
 	defer close(k.stopped)
 	const often = 3 * tick
@@ -59,6 +68,11 @@ func (k *keeper) run() {
 			return
 		case plan := <-k.plans:
 			k.record(plan)
+		case term := <-k.yields:
+			if k.lease != nil && k.lease.Term() == term {
+				_ = k.lease.Release() // else it expires
+				k.abstain(k.a.opt.Settings.Abstain)
+			}
 		case <-timer.C:
 			switch now := k.a.now(); {
 			case k.lease == nil:
@@ -172,10 +186,15 @@ func (k *keeper) trouble(err error) {
 }
 
 func (k *keeper) resign(err error) {
+	k.abstain(k.a.opt.Settings.Lease)
+	k.a.post(func() { k.a.depose(err) })
+}
+
+// abstain lets others take the lease first, for a while.
+func (k *keeper) abstain(d time.Duration) {
 	k.lease = nil
-	k.candidate = cluster.NewCandidate(k.a.opt.Settings.Lease, k.a.opt.Settings.Lease)
+	k.candidate = cluster.NewCandidate(d, k.a.opt.Settings.Lease)
 	if k.a.opt.Gossip != nil {
 		k.a.opt.Gossip.announce(0)
 	}
-	k.a.post(func() { k.a.depose(err) })
 }
