@@ -29,7 +29,7 @@ func (x *experts) run(set func(g *simd.Gemm, e, lo, hi int)) func() error {
 func groupedMatMul(b *Backend, a *args) func() error {
 	k, count, n := a.In[0].Dim(1), a.In[1].Dim(0), a.In[1].Dim(1)
 	x, w, y := a.in(true), a.in(true), a.out(0)
-	each := experts{newProducts(b, a, count, k, count*k, n), a.ints()}
+	each := experts{newProducts(b, count), a.ints()}
 	return each.run(func(g *simd.Gemm, e, lo, hi int) {
 		*g = simd.Gemm{M: hi - lo, N: n, K: k, LdC: n,
 			A: simd.Mat{Data: x[lo*k : hi*k], Ld: k},
@@ -42,7 +42,7 @@ func groupedMatMul(b *Backend, a *args) func() error {
 func groupedMatMulDx(b *Backend, a *args) func() error {
 	count, n, k := a.In[1].Dim(0), a.In[1].Dim(1), a.In[1].Dim(2)
 	dy, w, dx := a.in(true), a.in(true), a.out(0)
-	each := experts{newProducts(b, a, count, n, count*n, k), a.ints()}
+	each := experts{newProducts(b, count), a.ints()}
 	return each.run(func(g *simd.Gemm, e, lo, hi int) {
 		*g = simd.Gemm{M: hi - lo, N: k, K: n, LdC: k,
 			A: simd.Mat{Data: dy[lo*n : hi*n], Ld: n},
@@ -53,10 +53,10 @@ func groupedMatMulDx(b *Backend, a *args) func() error {
 
 // groupedMatMulDw: dw[e] = sum over its rows of dy[s]^T x[s], added to dw with accumulate.
 func groupedMatMulDw(b *Backend, a *args) func() error {
-	rows, n, k, count := a.In[0].Dim(0), a.In[0].Dim(1), a.In[1].Dim(1), a.In[2].Dim(0)-1
+	n, k, count := a.In[0].Dim(1), a.In[1].Dim(1), a.In[2].Dim(0)-1
 	accumulate := a.Attrs.Bool("accumulate")
 	dy, x, dw := a.in(true), a.in(true), a.out(0)
-	each := experts{newProducts(b, a, count, rows, rows, k), a.ints()}
+	each := experts{newProducts(b, count), a.ints()}
 	return each.run(func(g *simd.Gemm, e, lo, hi int) {
 		*g = simd.Gemm{M: n, N: k, K: hi - lo, LdC: k, Accumulate: accumulate,
 			A: simd.Mat{Data: dy[lo*n : hi*n], Ld: n, Trans: true},

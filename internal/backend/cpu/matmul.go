@@ -18,7 +18,7 @@ func matmul(b *Backend, a *args) func() error {
 	g.A = simd.Mat{Data: a.in(true), Ld: x.Dim(1), Trans: ta}
 	g.B = simd.Mat{Data: a.in(true), Ld: y.Dim(1), Trans: tb}
 	g.C, g.LdC = a.out(0), g.N
-	p := newProducts(b, a, 1, g.K, g.K, g.N)
+	p := newProducts(b, 1)
 	p.items[0] = g
 	return step(p.run)
 }

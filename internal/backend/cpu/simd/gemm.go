@@ -13,7 +13,7 @@ type Mat struct {
 // Gemm is the product C[M,N] = A[M,K] B[K,N], or C += A B with Accumulate. C has rows LdC floats apart and must
 // not overlap A or B.
 //
-// It is computed in tiles, by Run or by several workers with Pack and Tile. Columns come in panels (see Panels);
+// It is computed in tiles, by Run, or by several workers with Compute (or Pack and Tile). Columns come in panels (see Panels);
 // a tile is a range of rows by a range of panels. Every element of C is a sum over K in an order that follows
 // from M, N and K alone, so the bits do not depend on the tiles.
 type Gemm struct {
@@ -22,21 +22,22 @@ type Gemm struct {
 	C          []float32
 	LdC        int
 	Accumulate bool
-	// InPlace reads an untransposed B where it is, instead of copying it to panels. It is for a B that is small,
-	// dense and used often. Its rows must have memory up to a multiple of 16 floats.
+	// InPlace reads an untransposed B where it is, instead of copying it to panels, whatever its shape. Its rows must
+	// have memory up to a multiple of 16 floats.
 	InPlace bool
 }
 
 // Blocking. A block of K is what one pass over C covers: its panel of B and its rows of A stay in the caches.
 const (
 	blockK    = 512
-	blockRows = 168 // rows of A packed at a time, a multiple of 14 and 6
+	blockRows = 168 // rows of A that the cache holds with them, a multiple of 14 and 6
 	// Up to dotRows rows, A times a transposed B is computed as dot products, without packing.
 	dotRows = 8
-	// Up to directColumns columns, A is used too little to be worth a copy.
+	// Rows of A that are a multiple of aliasing floats apart share sets of the cache: they are copied, unless there are
+	// at most directColumns columns to use the copy for.
+	aliasing      = 1024
 	directColumns = 64
-	// Packing goes through the rows of an operand packRows at a time, all columns of each, and prefetches the next as
-	// many: memory is read in order, and what a strip of columns leaves in the cache is there for the next.
+	// Packing B goes through its rows packRows at a time, all columns of each, and prefetches the next as many.
 	packRows = 8
 	// Columns of a transposed operand that packing goes through at a time, all rows of each.
 	packColumnsTransposed = 512
@@ -60,6 +61,8 @@ func (g *Gemm) method() method {
 		return inPlace
 	case g.B.Trans && !g.A.Trans && g.M <= dotRows:
 		return dotProds
+	case !g.B.Trans && g.N%PanelColumns() == 0 && g.B.Ld < aliasing: // panels of whole vectors that the cache holds
+		return inPlace
 	case current == levelAVX512 && !g.B.Trans && g.M <= tiling[levelAVX512].rows:
 		return inPlace
 	}
@@ -178,18 +181,5 @@ func (g *Gemm) Run(ws *Workspace) {
 	if err := g.Check(); err != nil {
 		panic(err)
 	}
-	panels := g.Panels()
-	step := panels
-	if g.method() == inPanels {
-		step = max(1, packedBlock/(max(g.K, 1)*PanelColumns()))
-	}
-	for p0 := 0; p0 < panels; p0 += step {
-		p1 := min(p0+step, panels)
-		ws.b = grow(ws.b, g.PackedLen(p0, p1))
-		g.Pack(ws.b, p0, p1)
-		g.Tile(ws, ws.b, p0, 0, g.M, p0, p1)
-	}
+	g.Compute(ws, 0, g.M, 0, g.Panels(), nil)
 }
-
-// packedBlock is the number of floats of B that Run packs at a time, at least a panel.
-const packedBlock = 1 << 21

@@ -80,17 +80,17 @@ peakAVX2_loop:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	MOVQ   cols+72(FP), R14
 	MOVQ   $-1, R15
@@ -106,19 +106,25 @@ TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-88
 
 gemm1x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm1x16AVX512_pairs
 
@@ -129,7 +135,7 @@ gemm1x16AVX512_no_pairs:
 
 gemm1x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	ADDQ         DI, AX
@@ -151,17 +157,17 @@ gemm1x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	MOVQ   cols+72(FP), R14
@@ -181,23 +187,29 @@ TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-88
 gemm1x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm1x32AVX512_pairs
 
@@ -209,7 +221,7 @@ gemm1x32AVX512_no_pairs:
 gemm1x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -236,17 +248,17 @@ gemm1x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	MOVQ   cols+72(FP), R14
@@ -263,23 +275,29 @@ TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-88
 
 gemm2x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
 	VFMADD231PS  Z29, Z31, Z1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
 	VFMADD231PS  Z29, Z31, Z1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm2x16AVX512_pairs
 
@@ -290,7 +308,7 @@ gemm2x16AVX512_no_pairs:
 
 gemm2x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -320,17 +338,17 @@ gemm2x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -352,7 +370,7 @@ TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-88
 gemm2x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -360,9 +378,11 @@ gemm2x32AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z2
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -370,11 +390,15 @@ gemm2x32AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z2
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm2x32AVX512_pairs
 
@@ -386,7 +410,7 @@ gemm2x32AVX512_no_pairs:
 gemm2x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -426,17 +450,17 @@ gemm2x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -454,7 +478,7 @@ TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-88
 
 gemm3x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -462,8 +486,10 @@ gemm3x16AVX512_pairs:
 	VBROADCASTSS (AX)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -471,10 +497,14 @@ gemm3x16AVX512_pairs:
 	VBROADCASTSS (AX)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm3x16AVX512_pairs
 
@@ -485,7 +515,7 @@ gemm3x16AVX512_no_pairs:
 
 gemm3x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -523,17 +553,17 @@ gemm3x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -557,7 +587,7 @@ TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-88
 gemm3x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -568,9 +598,11 @@ gemm3x32AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z4
 	VFMADD231PS  Z29, Z30, Z5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -581,11 +613,15 @@ gemm3x32AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z4
 	VFMADD231PS  Z29, Z30, Z5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm3x32AVX512_pairs
 
@@ -597,7 +633,7 @@ gemm3x32AVX512_no_pairs:
 gemm3x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -650,18 +686,19 @@ gemm3x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -680,7 +717,7 @@ TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-88
 
 gemm4x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -691,8 +728,10 @@ gemm4x16AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -703,10 +742,14 @@ gemm4x16AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm4x16AVX512_pairs
 
@@ -717,7 +760,7 @@ gemm4x16AVX512_no_pairs:
 
 gemm4x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -764,18 +807,19 @@ gemm4x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -801,7 +845,7 @@ TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-88
 gemm4x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -816,9 +860,11 @@ gemm4x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -833,11 +879,15 @@ gemm4x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm4x32AVX512_pairs
 
@@ -849,7 +899,7 @@ gemm4x32AVX512_no_pairs:
 gemm4x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -916,18 +966,19 @@ gemm4x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -947,7 +998,7 @@ TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-88
 
 gemm5x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -956,12 +1007,14 @@ gemm5x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -970,14 +1023,18 @@ gemm5x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm5x16AVX512_pairs
 
@@ -988,7 +1045,7 @@ gemm5x16AVX512_no_pairs:
 
 gemm5x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -997,7 +1054,7 @@ gemm5x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	ADDQ         DI, AX
 	ADDQ         DI, DX
@@ -1043,18 +1100,19 @@ gemm5x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1082,7 +1140,7 @@ TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-88
 gemm5x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1095,14 +1153,16 @@ gemm5x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1115,16 +1175,20 @@ gemm5x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm5x32AVX512_pairs
 
@@ -1136,7 +1200,7 @@ gemm5x32AVX512_no_pairs:
 gemm5x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1149,7 +1213,7 @@ gemm5x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	ADDQ         DI, AX
@@ -1216,18 +1280,19 @@ gemm5x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1248,7 +1313,7 @@ TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-88
 
 gemm6x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1257,14 +1322,16 @@ gemm6x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1273,16 +1340,20 @@ gemm6x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm6x16AVX512_pairs
 
@@ -1293,7 +1364,7 @@ gemm6x16AVX512_no_pairs:
 
 gemm6x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1302,7 +1373,7 @@ gemm6x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
@@ -1356,18 +1427,19 @@ gemm6x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1397,7 +1469,7 @@ TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-88
 gemm6x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1410,7 +1482,7 @@ gemm6x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
@@ -1418,9 +1490,11 @@ gemm6x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1433,7 +1507,7 @@ gemm6x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
@@ -1441,11 +1515,15 @@ gemm6x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm6x32AVX512_pairs
 
@@ -1457,7 +1535,7 @@ gemm6x32AVX512_no_pairs:
 gemm6x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1470,7 +1548,7 @@ gemm6x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
@@ -1550,19 +1628,20 @@ gemm6x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1584,7 +1663,7 @@ TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-88
 
 gemm7x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1593,17 +1672,19 @@ gemm7x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1612,19 +1693,23 @@ gemm7x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm7x16AVX512_pairs
 
@@ -1635,7 +1720,7 @@ gemm7x16AVX512_no_pairs:
 
 gemm7x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1644,11 +1729,11 @@ gemm7x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
 	ADDQ         DI, AX
 	ADDQ         DI, DX
@@ -1707,19 +1792,20 @@ gemm7x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1751,7 +1837,7 @@ TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-88
 gemm7x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1764,21 +1850,23 @@ gemm7x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1791,23 +1879,27 @@ gemm7x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm7x32AVX512_pairs
 
@@ -1819,7 +1911,7 @@ gemm7x32AVX512_no_pairs:
 gemm7x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -1832,13 +1924,13 @@ gemm7x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
 	ADDQ         DI, AX
@@ -1926,19 +2018,20 @@ gemm7x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -1961,7 +2054,7 @@ TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-88
 
 gemm8x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1970,19 +2063,21 @@ gemm8x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -1991,21 +2086,25 @@ gemm8x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm8x16AVX512_pairs
 
@@ -2016,7 +2115,7 @@ gemm8x16AVX512_no_pairs:
 
 gemm8x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2025,13 +2124,13 @@ gemm8x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
@@ -2096,19 +2195,20 @@ gemm8x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -2142,7 +2242,7 @@ TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-88
 gemm8x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2155,24 +2255,26 @@ gemm8x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2185,26 +2287,30 @@ gemm8x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm8x32AVX512_pairs
 
@@ -2216,7 +2322,7 @@ gemm8x32AVX512_no_pairs:
 gemm8x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2229,16 +2335,16 @@ gemm8x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
 	ADDQ         DI, AX
@@ -2336,19 +2442,20 @@ gemm8x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -2372,7 +2479,7 @@ TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-88
 
 gemm9x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2381,21 +2488,23 @@ gemm9x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2404,23 +2513,27 @@ gemm9x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm9x16AVX512_pairs
 
@@ -2431,7 +2544,7 @@ gemm9x16AVX512_no_pairs:
 
 gemm9x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2440,15 +2553,15 @@ gemm9x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
 	ADDQ         DI, DX
@@ -2519,19 +2632,20 @@ gemm9x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -2567,7 +2681,7 @@ TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-88
 gemm9x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2580,27 +2694,29 @@ gemm9x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2613,29 +2729,33 @@ gemm9x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm9x32AVX512_pairs
 
@@ -2647,7 +2767,7 @@ gemm9x32AVX512_no_pairs:
 gemm9x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -2660,19 +2780,19 @@ gemm9x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	ADDQ         DI, AX
@@ -2780,20 +2900,22 @@ gemm9x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -2818,7 +2940,7 @@ TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-88
 
 gemm10x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2827,15 +2949,15 @@ gemm10x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -2843,8 +2965,10 @@ gemm10x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2853,15 +2977,15 @@ gemm10x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -2869,10 +2993,14 @@ gemm10x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm10x16AVX512_pairs
 
@@ -2883,7 +3011,7 @@ gemm10x16AVX512_no_pairs:
 
 gemm10x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -2892,15 +3020,15 @@ gemm10x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -2980,20 +3108,22 @@ gemm10x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -3031,7 +3161,7 @@ TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-88
 gemm10x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3044,19 +3174,19 @@ gemm10x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3066,9 +3196,11 @@ gemm10x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3081,19 +3213,19 @@ gemm10x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3103,11 +3235,15 @@ gemm10x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm10x32AVX512_pairs
 
@@ -3119,7 +3255,7 @@ gemm10x32AVX512_no_pairs:
 gemm10x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3132,19 +3268,19 @@ gemm10x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3266,20 +3402,22 @@ gemm10x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -3305,7 +3443,7 @@ TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-88
 
 gemm11x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3314,15 +3452,15 @@ gemm11x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -3332,8 +3470,10 @@ gemm11x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3342,15 +3482,15 @@ gemm11x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -3360,10 +3500,14 @@ gemm11x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm11x16AVX512_pairs
 
@@ -3374,7 +3518,7 @@ gemm11x16AVX512_no_pairs:
 
 gemm11x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3383,15 +3527,15 @@ gemm11x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
@@ -3479,20 +3623,22 @@ gemm11x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -3532,7 +3678,7 @@ TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-88
 gemm11x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3545,19 +3691,19 @@ gemm11x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3570,9 +3716,11 @@ gemm11x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3585,19 +3733,19 @@ gemm11x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3610,11 +3758,15 @@ gemm11x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm11x32AVX512_pairs
 
@@ -3626,7 +3778,7 @@ gemm11x32AVX512_no_pairs:
 gemm11x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -3639,19 +3791,19 @@ gemm11x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -3786,20 +3938,22 @@ gemm11x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -3826,7 +3980,7 @@ TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-88
 
 gemm12x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3835,28 +3989,30 @@ gemm12x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3865,30 +4021,34 @@ gemm12x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm12x16AVX512_pairs
 
@@ -3899,7 +4059,7 @@ gemm12x16AVX512_no_pairs:
 
 gemm12x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -3908,21 +4068,21 @@ gemm12x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
@@ -4012,20 +4172,22 @@ gemm12x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -4067,7 +4229,7 @@ TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-88
 gemm12x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4080,19 +4242,19 @@ gemm12x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4101,16 +4263,18 @@ gemm12x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4123,19 +4287,19 @@ gemm12x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4144,18 +4308,22 @@ gemm12x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm12x32AVX512_pairs
 
@@ -4167,7 +4335,7 @@ gemm12x32AVX512_no_pairs:
 gemm12x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4180,19 +4348,19 @@ gemm12x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4201,7 +4369,7 @@ gemm12x32AVX512_rest:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
 	ADDQ         DI, AX
@@ -4340,21 +4508,22 @@ gemm12x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	LEAQ   (R9)(R13*1), R10
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -4382,7 +4551,7 @@ TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-88
 
 gemm13x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -4391,31 +4560,32 @@ gemm13x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -4424,33 +4594,36 @@ gemm13x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm13x16AVX512_pairs
 
@@ -4461,7 +4634,7 @@ gemm13x16AVX512_no_pairs:
 
 gemm13x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -4470,29 +4643,28 @@ gemm13x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
 	DECQ         CX
 	JNZ          gemm13x16AVX512_rest
 
@@ -4583,21 +4755,22 @@ gemm13x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	LEAQ   (R9)(R13*1), R10
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -4641,7 +4814,7 @@ TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-88
 gemm13x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4654,19 +4827,19 @@ gemm13x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4675,20 +4848,21 @@ gemm13x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4701,19 +4875,19 @@ gemm13x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4722,22 +4896,25 @@ gemm13x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm13x32AVX512_pairs
 
@@ -4749,7 +4926,7 @@ gemm13x32AVX512_no_pairs:
 gemm13x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -4762,19 +4939,19 @@ gemm13x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -4783,17 +4960,16 @@ gemm13x32AVX512_rest:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
 	DECQ         CX
 	JNZ          gemm13x32AVX512_rest
 
@@ -4936,21 +5112,22 @@ gemm13x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	LEAQ   (R9)(R13*1), R10
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -4979,7 +5156,7 @@ TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-88
 
 gemm14x16AVX512_pairs:
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -4988,33 +5165,34 @@ gemm14x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z13
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -5023,35 +5201,38 @@ gemm14x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z13
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm14x16AVX512_pairs
 
@@ -5062,7 +5243,7 @@ gemm14x16AVX512_no_pairs:
 
 gemm14x16AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	VBROADCASTSS (AX)(SI*1), Z31
@@ -5071,31 +5252,30 @@ gemm14x16AVX512_rest:
 	VFMADD231PS  Z29, Z30, Z2
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z29, Z31, Z3
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z29, Z30, Z4
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z29, Z31, Z5
-	VBROADCASTSS (R8), Z30
-	VFMADD231PS  Z29, Z30, Z6
-	VBROADCASTSS (R8)(SI*1), Z31
-	VFMADD231PS  Z29, Z31, Z7
 	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z8
 	VBROADCASTSS (R9), Z31
 	VFMADD231PS  Z29, Z31, Z9
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z29, Z30, Z10
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z29, Z30, Z12
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z29, Z31, Z13
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
 	DECQ         CX
 	JNZ          gemm14x16AVX512_rest
 
@@ -5192,21 +5372,22 @@ gemm14x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	LEAQ   (R8)(R13*1), R9
-	LEAQ   (R9)(R13*1), R10
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	LEAQ   (AX)(SI*8), R9
+	ADDQ   SI, R9
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -5252,7 +5433,7 @@ TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-88
 gemm14x32AVX512_pairs:
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -5265,19 +5446,19 @@ gemm14x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -5286,23 +5467,24 @@ gemm14x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z26
 	VFMADD231PS  Z29, Z31, Z27
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -5315,19 +5497,19 @@ gemm14x32AVX512_pairs:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -5336,25 +5518,28 @@ gemm14x32AVX512_pairs:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z26
 	VFMADD231PS  Z29, Z31, Z27
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm14x32AVX512_pairs
 
@@ -5366,7 +5551,7 @@ gemm14x32AVX512_no_pairs:
 gemm14x32AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z28
 	VMOVUPS.Z    64(BX), K2, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
@@ -5379,19 +5564,19 @@ gemm14x32AVX512_rest:
 	VBROADCASTSS (DX), Z31
 	VFMADD231PS  Z28, Z31, Z6
 	VFMADD231PS  Z29, Z31, Z7
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
 	VBROADCASTSS (DX)(SI*2), Z31
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z14
 	VFMADD231PS  Z29, Z31, Z15
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
 	VBROADCASTSS (R9), Z31
@@ -5400,20 +5585,19 @@ gemm14x32AVX512_rest:
 	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R9)(SI*2), Z31
+	VBROADCASTSS (DX)(SI*8), Z31
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R8)(SI*8), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
-	VBROADCASTSS (R10)(SI*1), Z31
+	VBROADCASTSS (R9)(SI*4), Z31
 	VFMADD231PS  Z28, Z31, Z26
 	VFMADD231PS  Z29, Z31, Z27
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	ADDQ         DI, R10
 	DECQ         CX
 	JNZ          gemm14x32AVX512_rest
 
@@ -5566,17 +5750,17 @@ gemm14x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -5600,27 +5784,33 @@ gemm1x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm1x48AVX512_pairs
 
@@ -5633,7 +5823,7 @@ gemm1x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5665,17 +5855,17 @@ gemm1x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -5702,7 +5892,7 @@ gemm2x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5712,10 +5902,12 @@ gemm2x48AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z4
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5725,12 +5917,16 @@ gemm2x48AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z4
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm2x48AVX512_pairs
 
@@ -5743,7 +5939,7 @@ gemm2x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5793,17 +5989,17 @@ gemm2x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -5833,7 +6029,7 @@ gemm3x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5847,10 +6043,12 @@ gemm3x48AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z7
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5864,12 +6062,16 @@ gemm3x48AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z7
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm3x48AVX512_pairs
 
@@ -5882,7 +6084,7 @@ gemm3x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -5950,18 +6152,19 @@ gemm3x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -5994,7 +6197,7 @@ gemm4x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6013,10 +6216,12 @@ gemm4x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6035,12 +6240,16 @@ gemm4x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm4x48AVX512_pairs
 
@@ -6053,7 +6262,7 @@ gemm4x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6140,18 +6349,19 @@ gemm4x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -6187,7 +6397,7 @@ gemm5x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6204,16 +6414,18 @@ gemm5x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6230,18 +6442,22 @@ gemm5x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm5x48AVX512_pairs
 
@@ -6254,7 +6470,7 @@ gemm5x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6271,7 +6487,7 @@ gemm5x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6359,18 +6575,19 @@ gemm5x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -6409,7 +6626,7 @@ gemm6x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6426,7 +6643,7 @@ gemm6x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6436,10 +6653,12 @@ gemm6x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z17
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6456,7 +6675,7 @@ gemm6x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6466,12 +6685,16 @@ gemm6x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z17
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm6x48AVX512_pairs
 
@@ -6484,7 +6707,7 @@ gemm6x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6501,7 +6724,7 @@ gemm6x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6607,19 +6830,20 @@ gemm6x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -6661,7 +6885,7 @@ gemm7x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6678,7 +6902,7 @@ gemm7x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6686,17 +6910,19 @@ gemm7x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6713,7 +6939,7 @@ gemm7x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6721,19 +6947,23 @@ gemm7x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm7x48AVX512_pairs
 
@@ -6746,7 +6976,7 @@ gemm7x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6763,7 +6993,7 @@ gemm7x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6771,7 +7001,7 @@ gemm7x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
@@ -6888,19 +7118,20 @@ gemm7x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -6945,7 +7176,7 @@ gemm8x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -6962,7 +7193,7 @@ gemm8x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -6970,21 +7201,23 @@ gemm8x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -7001,7 +7234,7 @@ gemm8x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -7009,23 +7242,27 @@ gemm8x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm8x48AVX512_pairs
 
@@ -7038,7 +7275,7 @@ gemm8x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -7055,7 +7292,7 @@ gemm8x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -7063,11 +7300,11 @@ gemm8x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
@@ -7198,19 +7435,20 @@ gemm8x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-88
+TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	LEAQ   (DX)(R13*1), R8
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	LEAQ   (AX)(SI*4), R8
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -7258,7 +7496,7 @@ gemm9x48AVX512_pairs:
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -7275,7 +7513,7 @@ gemm9x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -7283,25 +7521,27 @@ gemm9x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z27, Z30, Z24
 	VFMADD231PS  Z28, Z30, Z25
 	VFMADD231PS  Z29, Z30, Z26
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -7318,7 +7558,7 @@ gemm9x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -7326,27 +7566,31 @@ gemm9x48AVX512_pairs:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z27, Z30, Z24
 	VFMADD231PS  Z28, Z30, Z25
 	VFMADD231PS  Z29, Z30, Z26
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm9x48AVX512_pairs
 
@@ -7359,7 +7603,7 @@ gemm9x48AVX512_rest:
 	VMOVUPS.Z    (BX), K1, Z27
 	VMOVUPS.Z    64(BX), K2, Z28
 	VMOVUPS.Z    128(BX), K3, Z29
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z27, Z30, Z0
 	VFMADD231PS  Z28, Z30, Z1
@@ -7376,7 +7620,7 @@ gemm9x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z9
 	VFMADD231PS  Z28, Z31, Z10
 	VFMADD231PS  Z29, Z31, Z11
-	VBROADCASTSS (DX)(SI*1), Z30
+	VBROADCASTSS (AX)(SI*4), Z30
 	VFMADD231PS  Z27, Z30, Z12
 	VFMADD231PS  Z28, Z30, Z13
 	VFMADD231PS  Z29, Z30, Z14
@@ -7384,15 +7628,15 @@ gemm9x48AVX512_rest:
 	VFMADD231PS  Z27, Z31, Z15
 	VFMADD231PS  Z28, Z31, Z16
 	VFMADD231PS  Z29, Z31, Z17
-	VBROADCASTSS (R8), Z30
+	VBROADCASTSS (R8)(SI*2), Z30
 	VFMADD231PS  Z27, Z30, Z18
 	VFMADD231PS  Z28, Z30, Z19
 	VFMADD231PS  Z29, Z30, Z20
-	VBROADCASTSS (R8)(SI*1), Z31
+	VBROADCASTSS (DX)(SI*4), Z31
 	VFMADD231PS  Z27, Z31, Z21
 	VFMADD231PS  Z28, Z31, Z22
 	VFMADD231PS  Z29, Z31, Z23
-	VBROADCASTSS (R8)(SI*2), Z30
+	VBROADCASTSS (AX)(SI*8), Z30
 	VFMADD231PS  Z27, Z30, Z24
 	VFMADD231PS  Z28, Z30, Z25
 	VFMADD231PS  Z29, Z30, Z26
@@ -7571,17 +7815,17 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	MOVQ   R11, R14
@@ -7595,22 +7839,28 @@ TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-88
 gemm1x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm1x16AVX2_pairs
 
@@ -7622,7 +7872,7 @@ gemm1x16AVX2_no_pairs:
 gemm1x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7674,17 +7924,17 @@ gemm1x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -7700,7 +7950,7 @@ TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-88
 gemm2x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7708,9 +7958,11 @@ gemm2x16AVX2_pairs:
 	VFMADD231PS  Y12, Y15, Y2
 	VFMADD231PS  Y13, Y15, Y3
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7718,10 +7970,14 @@ gemm2x16AVX2_pairs:
 	VFMADD231PS  Y12, Y15, Y2
 	VFMADD231PS  Y13, Y15, Y3
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm2x16AVX2_pairs
 
@@ -7733,7 +7989,7 @@ gemm2x16AVX2_no_pairs:
 gemm2x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7806,17 +8062,17 @@ gemm2x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	MOVQ   ldb+48(FP), R13
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -7834,7 +8090,7 @@ TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-88
 gemm3x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7845,9 +8101,11 @@ gemm3x16AVX2_pairs:
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7858,10 +8116,14 @@ gemm3x16AVX2_pairs:
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
 	ADDQ         DI, AX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm3x16AVX2_pairs
 
@@ -7873,7 +8135,7 @@ gemm3x16AVX2_no_pairs:
 gemm3x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -7967,18 +8229,19 @@ gemm3x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -7998,7 +8261,7 @@ TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-88
 gemm4x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8013,9 +8276,11 @@ gemm4x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8030,10 +8295,14 @@ gemm4x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm4x16AVX2_pairs
 
@@ -8045,7 +8314,7 @@ gemm4x16AVX2_no_pairs:
 gemm4x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8161,18 +8430,19 @@ gemm4x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -8194,7 +8464,7 @@ TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-88
 gemm5x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8207,14 +8477,16 @@ gemm5x16AVX2_pairs:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8227,15 +8499,19 @@ gemm5x16AVX2_pairs:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm5x16AVX2_pairs
 
@@ -8247,7 +8523,7 @@ gemm5x16AVX2_no_pairs:
 gemm5x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8260,7 +8536,7 @@ gemm5x16AVX2_rest:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	ADDQ         DI, AX
@@ -8384,18 +8660,19 @@ gemm5x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)
+// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-88
+TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-120
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
 	MOVQ   b+40(FP), BX
 	MOVQ   c+56(FP), R11
 	MOVQ   ldc+64(FP), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (AX)(R13*1), DX
-	MOVQ   ldb+48(FP), R13
+	LEAQ   (SI)(SI*2), DX
+	ADDQ   AX, DX
+	MOVQ   ahead0+88(FP), R10
+	MOVQ   ahead1+104(FP), R13
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
@@ -8419,7 +8696,7 @@ TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-88
 gemm6x16AVX2_pairs:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8432,7 +8709,7 @@ gemm6x16AVX2_pairs:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	VBROADCASTSS (DX)(SI*2), Y15
@@ -8440,9 +8717,11 @@ gemm6x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8455,7 +8734,7 @@ gemm6x16AVX2_pairs:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	VBROADCASTSS (DX)(SI*2), Y15
@@ -8463,10 +8742,14 @@ gemm6x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
+	PREFETCHT1   (R10)
+	ADDQ         step0+96(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
 	CMOVQHI      R15, R14
+	PREFETCHT1   (R13)
+	ADDQ         step1+112(FP), R13
 	DECQ         CX
 	JNZ          gemm6x16AVX2_pairs
 
@@ -8478,7 +8761,7 @@ gemm6x16AVX2_no_pairs:
 gemm6x16AVX2_rest:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
-	ADDQ         R13, BX
+	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -8491,7 +8774,7 @@ gemm6x16AVX2_rest:
 	VBROADCASTSS (DX), Y15
 	VFMADD231PS  Y12, Y15, Y6
 	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (DX)(SI*1), Y14
+	VBROADCASTSS (AX)(SI*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
 	VBROADCASTSS (DX)(SI*2), Y15

@@ -14,6 +14,7 @@ type microkernel struct {
 
 	rows, cols int
 	add        bool
+	ahead      [2]ahead // what is prefetched meanwhile
 }
 
 // runGo does four columns at a time with one row of A in flight: the compiler keeps that in registers.

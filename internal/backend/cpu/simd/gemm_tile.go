@@ -23,24 +23,54 @@ func grow(s []float32, n int) []float32 {
 // Tile computes rows [i0, i1) of panels [p0, p1) of C. packed holds what Pack wrote for panels from base on.
 // Tiles that do not overlap may be computed at the same time, each with a workspace of its own.
 func (g *Gemm) Tile(ws *Workspace, packed []float32, base, i0, i1, p0, p1 int) {
-	if i0 >= i1 || p0 >= p1 {
+	if g.simple(ws, i0, i1, p0, p1) {
 		return
 	}
-	if g.K == 0 {
-		g.clear(i0, i1, p0, p1)
+	t := tile{Gemm: *g, ws: ws, i0: i0, i1: i1, p0: p0, p1: p1, packed: packed, base: base, depth: g.K}
+	for k0 := 0; k0 < g.K; k0 += g.blockK() {
+		t.column(k0, min(k0+g.blockK(), g.K))
+	}
+}
+
+// Compute is Tile for panels that nobody has packed: it packs each just before its first use. next is the product
+// whose first rows and panel are prefetched towards the end, or nil.
+func (g *Gemm) Compute(ws *Workspace, i0, i1, p0, p1 int, next *Gemm) {
+	if g.simple(ws, i0, i1, p0, p1) {
 		return
 	}
-	if g.method() == dotProds {
-		g.dotTile(ws, i0, i1, p0, p1)
-		return
-	}
-	kc, blocks := g.blockK(), (i1-i0+blockRows-1)/blockRows
-	for q := range blocks {
-		r0, r1 := cut(i1-i0, blocks, q)
+	kc := g.blockK()
+	step := max(1, packedFloats/(min(kc, g.K)*PanelColumns()))
+	for p := p0; p < p1; p += step {
+		t := tile{Gemm: *g, ws: ws, i0: i0, i1: i1, p0: p, p1: min(p+step, p1), base: p, pack: g.method() == inPanels}
 		for k0 := 0; k0 < g.K; k0 += kc {
-			g.block(ws, packed, base, i0+r0, i0+r1, p0, p1, k0, min(k0+kc, g.K))
+			k1 := min(k0+kc, g.K)
+			t.depth, t.from = k1-k0, k0
+			if t.pack {
+				last, _, stored := g.panel(t.p1 - 1)
+				ws.b = grow(ws.b, (last+stored-p*PanelColumns())*t.depth)
+				t.packed = ws.b
+			}
+			t.column(k0, k1)
 		}
 	}
+}
+
+// packedFloats is the size of the panels that Compute packs for a block of K, at least one: 1 MB, to stay in the
+// cache.
+const packedFloats = 1 << 18
+
+// simple computes a tile that needs no panels and reports whether it has.
+func (g *Gemm) simple(ws *Workspace, i0, i1, p0, p1 int) bool {
+	switch {
+	case i0 >= i1 || p0 >= p1:
+	case g.K == 0:
+		g.clear(i0, i1, p0, p1)
+	case g.method() == dotProds:
+		g.dotTile(ws, i0, i1, p0, p1)
+	default:
+		return false
+	}
+	return true
 }
 
 // cut returns the range of part q when n is cut into parts that differ by one at most.
@@ -63,64 +93,122 @@ func (g *Gemm) clear(i0, i1, p0, p1 int) {
 	}
 }
 
-// operandA is where the microkernels read A in a block: element (i, k) is data[i*row + k*col]; or, if panels is
-// set, panel after panel of the block's rows, each with the rows of one k next to each other.
+// operandA is where the microkernels read A in a block: element (i, k) is data[i*row + k*col].
 type operandA struct {
 	data     []float32
 	row, col int
-	panels   bool
+	inPlace  bool
 }
 
-// block computes a tile of at most blockRows rows over k in [k0, k1).
-func (g *Gemm) block(ws *Workspace, packed []float32, base, i0, i1, p0, p1, k0, k1 int) {
+// tile is a part of C in the making.
+type tile struct {
+	Gemm
+	ws             *Workspace
+	i0, i1, p0, p1 int
+
+	packed []float32 // panels from base on, rows [from, from+depth) of B
+	base   int
+	from   int
+	depth  int
+	pack   bool // they are yet to be packed
+
+	m microkernel
+}
+
+// column adds the part of k in [k0, k1), by blocks of rows.
+func (t *tile) column(k0, k1 int) {
+	n := (t.i1 - t.i0 + blockRows - 1) / blockRows
+	for q := range n {
+		r0, r1 := cut(t.i1-t.i0, n, q)
+		t.block(t.i0+r0, t.i0+r1, k0, k1)
+	}
+}
+
+// block computes rows [i0, i1), at most blockRows.
+func (t *tile) block(i0, i1, k0, k1 int) {
 	rows, parts := i1-i0, rowPanels(i1-i0)
-	a := g.operandA(ws, i0, i1, k0, k1)
-	inPlace := g.method() == inPlace
-	m := microkernel{kc: k1 - k0, ars: a.row, acs: a.col, whole: !inPlace, ldc: g.LdC, add: g.Accumulate || k0 > 0}
-	for p := p0; p < p1; p++ {
-		start, columns, stored := g.panel(p)
+	a := t.operandA(t.ws, i0, i1, k0, k1)
+	inPlace, unread := t.method() == inPlace, i0 == t.i0 && a.inPlace && !t.A.Trans
+	t.m = microkernel{kc: k1 - k0, ars: a.row, acs: a.col, whole: !inPlace, ldc: t.LdC, add: t.Accumulate || k0 > 0}
+	m := &t.m
+	for p := t.p0; p < t.p1; p++ {
+		start, columns, stored := t.panel(p)
 		m.cols, m.ldb = columns, stored
 		if inPlace {
-			m.b, m.ldb = g.B.Data[k0*g.B.Ld+start:], g.B.Ld
+			m.b, m.ldb = t.B.Data[k0*t.B.Ld+start:], t.B.Ld
 		} else {
-			m.b = packed[g.packedAt(base, start, k0, stored):]
+			m.b = t.packed[t.packedAt(start, k0, stored):]
+			if t.pack && i0 == t.i0 {
+				t.packPanel(m.b, start, columns, stored, k0, k1)
+			}
 		}
+		t.lookAhead(p, i0, i1, k0, k1)
 		for q := range parts {
 			r0, r1 := cut(rows, parts, q)
 			m.rows = r1 - r0
-			if a.panels {
-				m.a, m.acs = a.data[r0*m.kc:], m.rows
-			} else {
-				m.a = a.data[r0*a.row:]
+			m.a = a.data[r0*a.row:]
+			if unread && p == t.p0 && i0+r1 < t.i1 {
+				m.ahead[0].set(t.regionA(i0+r1, min(i0+r1+m.rows, t.i1), k0, k1))
 			}
-			m.c = g.C[(i0+r0)*g.LdC+start:]
+			m.c = t.C[(i0+r0)*t.LdC+start:]
 			m.run()
 		}
 	}
 }
 
+// packedAt is where row k of the panel from column start on, of stored columns, is packed.
+func (t *tile) packedAt(start, k, stored int) int {
+	return (start-t.base*PanelColumns())*t.depth + (k-t.from)*stored
+}
+
+// packPanel copies rows [k0, k1) of a panel.
+func (t *tile) packPanel(dst []float32, start, columns, stored, k0, k1 int) {
+	if t.B.Trans {
+		packTransposed(dst, stored, t.B.Data[start*t.B.Ld+k0:], t.B.Ld, columns, k1-k0)
+	} else {
+		packColumns(dst, stored, t.B.Data[k0*t.B.Ld+start:], t.B.Ld, columns, k1-k0)
+	}
+}
+
+// lookAhead chooses what to prefetch while panel p of a block is computed: the next panel, which may have been packed
+// long ago or is yet to be; and, during the last panels, the rows of A for the next block.
+func (t *tile) lookAhead(p, i0, i1, k0, k1 int) {
+	if p+1 < t.p1 {
+		start, columns, stored := t.panel(p + 1)
+		if first := i0 == t.i0; t.method() == inPlace || t.pack && first {
+			if first {
+				t.m.ahead[1].set(t.regionB(start, start+columns, k0, k1))
+			}
+		} else {
+			at := t.packedAt(start, k0, stored)
+			t.m.ahead[1].set(region{t.packed[at:], stored, k1 - k0, stored})
+		}
+	}
+	if p != max(t.p1-aheadPanels, t.p0) {
+		return
+	}
+	switch {
+	case i1 < t.i1:
+		t.m.ahead[0].set(t.regionA(i1, min(2*i1-i0, t.i1), k0, k1))
+	case k1 < t.K:
+		t.m.ahead[0].set(t.regionA(t.i0, t.i0+min(blockRows, t.i1-t.i0), k1, min(2*k1-k0, t.K)))
+	}
+}
+
+// aheadPanels is the number of panels that it takes to prefetch a block of A.
+const aheadPanels = 2
+
 func rowPanels(rows int) int { return (rows + tiling[current].rows - 1) / tiling[current].rows }
 
-// operandA finds or copies the part of A that a block needs.
+// operandA finds the part of A that a block needs. It is read where it is, unless its rows fall into the same sets of
+// the cache, which would not hold those of a microkernel: then they are copied to rows that do not.
 func (g *Gemm) operandA(ws *Workspace, i0, i1, k0, k1 int) operandA {
 	rows, kc, ld := i1-i0, k1-k0, g.A.Ld
-	narrow := g.N <= directColumns || rows == 1
-	if g.A.Trans {
-		if narrow {
-			return operandA{data: g.A.Data[k0*ld+i0:], row: 1, col: ld}
-		}
-		parts := rowPanels(rows)
-		ws.a = grow(ws.a, rows*kc)
-		for k := 0; k < kc; k += packRows {
-			for q := range parts {
-				r0, r1 := cut(rows, parts, q)
-				copyStrip(ws.a[r0*kc+k*(r1-r0):], r1-r0, g.A.Data[(k0+k)*ld+i0+r0:], ld, r1-r0, min(packRows, kc-k))
-			}
-		}
-		return operandA{data: ws.a, row: 1, panels: true}
-	}
-	if narrow {
-		return operandA{data: g.A.Data[i0*ld+k0:], row: ld, col: 1}
+	switch {
+	case g.A.Trans:
+		return operandA{data: g.A.Data[k0*ld+i0:], row: 1, col: ld, inPlace: true}
+	case ld%aliasing != 0 || g.N <= directColumns || rows == 1:
+		return operandA{data: g.A.Data[i0*ld+k0:], row: ld, col: 1, inPlace: true}
 	}
 	stride := (kc+15)/16*16 + aPad
 	if stride%32 == 0 {

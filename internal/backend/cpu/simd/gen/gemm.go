@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -82,6 +83,9 @@ func peak(name string, acc []reg.VecPhysical) {
 // c + i*ldc, all strides in bytes. Each element of C is one chain of multiply-adds in the order of k, so its
 // bits do not depend on rows or vecs.
 //
+// With each pair of k it also prefetches a line of either of two streams, at ahead0 and ahead1: memory that later
+// calls read, which arrives in the second level's cache without holding this one up.
+//
 // kc is 2*pairs + rest. Of the first 2*pairs rows of B whole vectors are read, of the others cols columns: a masked
 // load costs an arithmetic slot on Zen 4, and a branch for every k costs 1 %.
 type microkernel struct {
@@ -89,12 +93,29 @@ type microkernel struct {
 	rows, vecs int
 }
 
-// General registers of a microkernel. A pointer of aPtr serves three rows, by the index ars.
+// General registers of a microkernel. Each pointer to rows of A serves several by the index ars: see rowOf.
 var (
 	countReg, bReg, arsReg, acsReg = reg.RCX, reg.RBX, reg.RSI, reg.RDI
-	aPtr                           = []reg.GPPhysical{reg.RAX, reg.RDX, reg.R8, reg.R9, reg.R10}
-	cReg, ldcReg, ldbReg           = reg.R11, reg.R12, reg.R13
+	aPtr                           = []reg.GPPhysical{reg.RAX, reg.RDX, reg.R8, reg.R9}
+	cReg, ldcReg                   = reg.R11, reg.R12
+	aheadReg                       = []reg.GPPhysical{reg.R10, reg.R13}
 )
+
+// aRow is the row that each pointer to rows of A stands at: with 0, 1, 2, 4 and 8 times ars they reach 14 rows.
+var aRow = []int{0, 3, 4, 9}
+
+// rowOf is the place of an element of A in a row.
+func rowOf(row int) Mem {
+	for i, first := range aRow {
+		switch d := row - first; d {
+		case 0:
+			return Mem{Base: aPtr[i]}
+		case 1, 2, 4, 8:
+			return Mem{Base: aPtr[i], Index: arsReg, Scale: uint8(d)}
+		}
+	}
+	panic(fmt.Sprintf("no pointer reaches row %d", row))
+}
 
 // The vector registers: accumulators from 0, then the row of B, then two for broadcast elements of A.
 func (m microkernel) acc(row, v int) reg.VecPhysical { return m.regs[row*m.vecs+v] }
@@ -103,7 +124,7 @@ func (m microkernel) bcast(row int) reg.VecPhysical  { return m.regs[len(m.regs)
 
 func (m microkernel) emit() {
 	name := fmt.Sprintf("gemm%dx%d%s", m.rows, m.vecs*m.lane, m.name)
-	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64)")
+	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)")
 	Pragma("noescape")
 	m.arguments()
 	for row := range m.rows {
@@ -123,6 +144,9 @@ func (m microkernel) emit() {
 		Label(name + "_" + l.count)
 		for range l.steps {
 			m.step(l.steps == 1)
+			if l.steps > 1 {
+				m.lookAhead(0)
+			}
 		}
 		if l.steps > 1 {
 			m.prefetch()
@@ -135,18 +159,27 @@ func (m microkernel) emit() {
 }
 
 func (m microkernel) arguments() {
-	t := reg.R13
 	Load(Param("a"), aPtr[0])
 	Load(Param("ars"), arsReg)
 	Load(Param("acs"), acsReg)
 	Load(Param("b"), bReg)
 	Load(Param("c"), cReg)
 	Load(Param("ldc"), ldcReg)
-	LEAQ(Mem{Base: arsReg, Index: arsReg, Scale: 2}, t)
 	for i := 1; i < m.pointers(); i++ {
-		LEAQ(Mem{Base: aPtr[i-1], Index: t, Scale: 1}, aPtr[i])
+		switch aRow[i] {
+		case 3:
+			LEAQ(Mem{Base: arsReg, Index: arsReg, Scale: 2}, aPtr[i])
+			ADDQ(aPtr[0], aPtr[i])
+		case 4:
+			LEAQ(Mem{Base: aPtr[0], Index: arsReg, Scale: 4}, aPtr[i])
+		case 9:
+			LEAQ(Mem{Base: aPtr[0], Index: arsReg, Scale: 8}, aPtr[i])
+			ADDQ(arsReg, aPtr[i])
+		}
 	}
-	Load(Param("ldb"), ldbReg)
+	for i, r := range aheadReg {
+		Load(Param(fmt.Sprintf("ahead%d", i)), r)
+	}
 }
 
 // Registers of the prefetch of C.
@@ -168,9 +201,23 @@ func (m microkernel) prefetch() {
 	ADDQ(ldcReg, nextReg)
 	CMPQ(nextReg, lastReg)
 	CMOVQHI(lastReg, nextReg)
+	m.lookAhead(1)
 }
 
-func (m microkernel) pointers() int { return (m.rows + 2) / 3 }
+// lookAhead fetches a line of a stream.
+func (m microkernel) lookAhead(stream int) {
+	PREFETCHT1(Mem{Base: aheadReg[stream]})
+	ADDQ(memory(fmt.Sprintf("step%d", stream)), aheadReg[stream])
+}
+
+// pointers is the number of pointers that the rows need.
+func (m microkernel) pointers() int {
+	n := 0
+	for row := range m.rows {
+		n = max(n, 1+slices.Index(aPtr, rowOf(row).Base.(reg.GPPhysical)))
+	}
+	return n
+}
 
 // step does one k.
 func (m microkernel) step(masked bool) {
@@ -182,13 +229,9 @@ func (m microkernel) step(masked bool) {
 			VMOVUPS(src, m.b(v))
 		}
 	}
-	ADDQ(ldbReg, bReg)
+	ADDQ(memory("ldb"), bReg)
 	for row := range m.rows {
-		a := Mem{Base: aPtr[row/3]}
-		if row%3 > 0 {
-			a.Index, a.Scale = arsReg, uint8(row%3)
-		}
-		VBROADCASTSS(a, m.bcast(row))
+		VBROADCASTSS(rowOf(row), m.bcast(row))
 		for v := range m.vecs {
 			VFMADD231PS(m.b(v), m.bcast(row), m.acc(row, v))
 		}

@@ -1,0 +1,78 @@
+package simd
+
+import "unsafe"
+
+// region is a rows x columns part of a matrix with rows ld floats apart.
+type region struct {
+	data              []float32
+	ld, rows, columns int
+}
+
+// regionA is rows [i0, i1) of A by columns [k0, k1), as they are stored.
+func (g *Gemm) regionA(i0, i1, k0, k1 int) region {
+	if g.A.Trans {
+		return region{g.A.Data[k0*g.A.Ld+i0:], g.A.Ld, k1 - k0, i1 - i0}
+	}
+	return region{g.A.Data[i0*g.A.Ld+k0:], g.A.Ld, i1 - i0, k1 - k0}
+}
+
+// regionB is columns [j0, j1) of B by rows [k0, k1), as they are stored.
+func (g *Gemm) regionB(j0, j1, k0, k1 int) region {
+	if g.B.Trans {
+		return region{g.B.Data[j0*g.B.Ld+k0:], g.B.Ld, j1 - j0, k1 - k0}
+	}
+	return region{g.B.Data[k0*g.B.Ld+j0:], g.B.Ld, k1 - k0, j1 - j0}
+}
+
+// ahead is memory that the calls of a microkernel prefetch, a line with each pair of k: what later calls will read.
+// Asked for all at once, the lines would hold up the loads of the call, which share the buffers for misses.
+// Addresses are no pointers, as they may run past the end of the memory.
+type ahead struct {
+	at      uintptr // the next line
+	step    int     // bytes from a line to the next of this column of lines
+	left    int     // lines of this column that are left
+	start   uintptr // first line of this column
+	lines   int     // lines of a column
+	columns int     // columns from this one on, 0 for nothing left
+}
+
+// lineBytes is the size of a line of the cache.
+const lineBytes = 64
+
+// set makes a the lines of r.
+func (a *ahead) set(r region) {
+	a.columns = 0
+	if r.rows <= 0 || r.columns <= 0 {
+		return
+	}
+	first := uintptr(unsafe.Pointer(&r.data[0]))
+	skew := int(first % lineBytes)
+	a.start = first - uintptr(skew)
+	lines := func(floats int) int { return (skew + 4*floats + lineBytes - 1) / lineBytes }
+	if r.ld == r.columns || r.rows == 1 { // all in order
+		a.step, a.lines, a.columns = lineBytes, lines(r.rows*r.columns), 1
+	} else {
+		a.step, a.lines, a.columns = 4*r.ld, r.rows, lines(r.columns)
+	}
+	a.at, a.left = a.start, a.lines
+}
+
+// next takes up to n lines, the first at the address and the others a step apart.
+func (a *ahead) next(n int) (at uintptr, step int64) {
+	if a.columns == 0 {
+		return uintptr(unsafe.Pointer(&nothing)), 0
+	}
+	at, step = a.at, int64(a.step)
+	if a.left > n {
+		a.left -= n
+		a.at += uintptr(n * a.step)
+		return at, step
+	}
+	a.columns--
+	a.start += lineBytes
+	a.at, a.left = a.start, a.lines
+	return at, step
+}
+
+// nothing is what a call prefetches that has nothing to fetch.
+var nothing [lineBytes]byte
