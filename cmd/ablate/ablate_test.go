@@ -13,19 +13,11 @@ import (
 	"time"
 
 	"jambalaya/internal/cli"
+	"jambalaya/internal/clitest"
 	"jambalaya/trainer/report"
 )
 
-// asCommand in the environment makes the test binary the command itself, so that
-// exit codes, signals and output are those of a real process.
-const asCommand = "JAMBALAYA_TEST_ABLATE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // tiny has four cells that take a fraction of a second each.
 const tiny = `title: Tiny
@@ -78,11 +70,10 @@ func write(t *testing.T, name, text string) {
 	}
 }
 
-// process is the command in a process of its own, to run in dir.
+// process is the command in a process of its own, to run in dir, and all that it will
+// have written.
 func process(dir string, args ...string) (*exec.Cmd, *bytes.Buffer) {
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd := clitest.Command(dir, args...)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	return cmd, &output
@@ -90,13 +81,8 @@ func process(dir string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 
 func ablate(t *testing.T, dir string, args ...string) (code int, output string) {
 	t.Helper()
-	cmd, printed := process(dir, args...)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), printed.String()
+	p := clitest.Run(t, dir, args...)
+	return p.Code, p.Stdout + p.Stderr
 }
 
 var cells = []string{"hybrid-seed1", "mamba-seed1", "hybrid-seed2", "mamba-seed2"}

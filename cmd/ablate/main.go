@@ -67,10 +67,10 @@ func command() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&name, "config", "ablation_ratio", "grid: a preset or a YAML file")
-	fs.StringArrayVar(&set, "set", nil, "change a value of the grid (seeds=[1,2]) or of every cell (trainer.steps=100); repeatable")
-	fs.StringVar(&opt.Out, "out", "", "directory of the grid (default runs/NAME of the grid)")
-	fs.StringVar(&opt.Device, "device", "", "auto, cpu or cuda")
+	fs.StringVar(&name, "config", "ablation_ratio", "grid: a preset or a YAML `file`")
+	cli.SetFlag(fs, &set, "a value of the grid (seeds=[1,2]) or of every cell (trainer.steps=100)")
+	fs.StringVar(&opt.Out, "out", "", "`directory` of the grid (default runs/NAME of the grid)")
+	cli.DeviceFlag(fs, &opt.Device, "")
 	fs.IntVar(&opt.Threads, "threads", 0, "CPU threads of a cell (default 1 where cells run side by side)")
 	fs.IntVar(&opt.Jobs, "jobs", 0, "cells side by side (default one a core, or 1 on a GPU)")
 	fs.BoolVar(&dryRun, "dry-run", false, "print cells, sizes and the time expected, and exit")

@@ -27,21 +27,8 @@ import (
 func main() { cli.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "bench",
-		Short: "Measure training steps and kernels on this machine",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newStepCommand(), newKernelsCommand(), newScaleCommand())
-	return cmd
-}
-
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return cli.Config(fmt.Errorf("%w; try %s --help", err, cmd.CommandPath()))
-	}
-	return nil
+	return cli.Group("bench", "Measure training steps and kernels on this machine, or predict those of larger ones",
+		newStepCommand(), newKernelsCommand(), newScaleCommand())
 }
 
 func newStepCommand() *cobra.Command {
@@ -54,7 +41,7 @@ func newStepCommand() *cobra.Command {
 		Short: "Time training steps of a preset on random tokens, and say where the time goes",
 		Long: "Time whole training steps (forward, backward, clipping, optimiser, routed experts) of a preset (" +
 			strings.Join(configs.Names(), ", ") + ") or a YAML file on random tokens.",
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Set = append(opt.Set, "trainer.device="+device, fmt.Sprintf("trainer.threads=%d", threads))
 			limit(threads)
@@ -70,14 +57,14 @@ func newStepCommand() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&opt.Preset, "preset", "cpu-peer", "preset or YAML file")
-	fs.StringArrayVar(&opt.Set, "set", nil, "change a value: --set trainer.batch_size=8 (repeatable)")
+	fs.StringVar(&opt.Preset, "preset", "cpu-peer", "preset or YAML `file`")
+	cli.SetFlag(fs, &opt.Set, "a value of the preset")
 	fs.IntVar(&opt.Steps, "steps", 10, "steps to time")
-	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
-	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	cli.DeviceFlag(fs, &device, "auto")
+	cli.ThreadsFlag(fs, &threads)
 	fs.BoolVar(&opt.Shapes, "shapes", false, "list products of different shapes apart")
-	fs.StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file, for go tool pprof")
-	fs.BoolVar(&asJSON, "json", false, "print an object of JSON on a line")
+	fs.StringVar(&profile, "cpuprofile", "", "write a CPU profile to this `file`, for go tool pprof")
+	cli.JSONFlag(fs, &asJSON)
 	return cmd
 }
 
@@ -87,7 +74,7 @@ func newKernelsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kernels",
 		Short: "Time the kernels of the CPU, or of a GPU, against the peak of its arithmetic and the speed of a copy",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			limit(opt.Threads)
 			bar := term.NewProgress(os.Stderr, term.Options{Label: "kernels"})
@@ -102,10 +89,10 @@ func newKernelsCommand() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&opt.Device, "device", "cpu", "cpu or cuda")
-	fs.IntVar(&opt.Threads, "threads", 0, "CPU threads (default one a core)")
-	fs.StringSliceVar(&opt.Presets, "presets", []string{"nano", "cpu-peer", "mini"}, "presets whose matrix products are measured")
-	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")
+	fs.StringVar(&opt.Device, "device", "cpu", "`name` of the device: cpu or cuda")
+	cli.ThreadsFlag(fs, &opt.Threads)
+	fs.StringSliceVar(&opt.Presets, "presets", []string{"nano", "cpu-peer", "mini"}, "`presets` whose matrix products are measured")
+	cli.JSONFlag(fs, &asJSON)
 	return cmd
 }
 

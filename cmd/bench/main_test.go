@@ -17,22 +17,27 @@ func TestCommand(t *testing.T) {
 	}{
 		{"step --preset test-tiny --steps 1 --threads 1 --json", cli.CodeOK, `"tokens_per_s_best":`},
 		{"step --preset test-tiny --steps 1 --threads 1", cli.CodeOK, "between kernels"},
-		{"step --preset nano-nano", cli.CodeConfig, ""},
-		{"step --steps 0", cli.CodeConfig, ""},
-		{"step --device tpu", cli.CodeConfig, ""},
-		{"kernels --presets nano-nano", cli.CodeConfig, ""},
-		{"kernels extra", cli.CodeConfig, ""},
-		{"steps", cli.CodeConfig, ""},
+		{"step --preset nano-nano", cli.CodeConfig, `nano-nano`},
+		{"step --steps 0", cli.CodeConfig, "steps"},
+		{"step --steps x", cli.CodeConfig, `try bench step --help`},
+		{"step --device tpu", cli.CodeConfig, `"tpu" is not one of auto, cpu, cuda`},
+		{"kernels --presets nano-nano", cli.CodeConfig, "nano-nano"},
+		{"kernels --device tpu", cli.CodeConfig, `device "tpu"`},
+		{"kernels --threads -1", cli.CodeConfig, "threads"},
+		{"kernels extra", cli.CodeConfig, `unexpected argument "extra"; try bench kernels --help`},
+		{"scale --ranks 0", cli.CodeConfig, "--ranks 0: want 1 or more"},
+		{"scale --preset test-tiny --ranks 7", cli.CodeConfig, "7"},
+		{"steps", cli.CodeConfig, `unknown command "steps"; try bench --help`},
 		{"", cli.CodeOK, "kernels"},
+		{"scale --help", cli.CodeOK, "Exit codes: 0 done"},
 	} {
 		cmd := newCommand()
-		cmd.SilenceUsage, cmd.SilenceErrors = true, true
 		var out bytes.Buffer
 		cmd.SetOut(&out)
+		cmd.SetErr(&out)
 		cmd.SetArgs(strings.Fields(c.args))
-		err := cmd.ExecuteContext(context.Background())
-		if cli.Code(err) != c.code || !strings.Contains(out.String(), c.out) {
-			t.Errorf("bench %s: code %d, want %d: %v\n%s", c.args, cli.Code(err), c.code, err, out.String())
+		if code := cli.Execute(context.Background(), cmd); code != c.code || !strings.Contains(out.String(), c.out) {
+			t.Errorf("bench %s: code %d, want %d and %q\n%s", c.args, code, c.code, c.out, out.String())
 		}
 	}
 }

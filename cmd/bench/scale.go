@@ -25,7 +25,7 @@ func newScaleCommand() *cobra.Command {
 		Short: "Predict time, memory and bounds of a step on many H200s",
 		Long: "Predict a training step of a preset, or of a YAML file, on 8 to 1,024 NVIDIA H200s: its time, the memory of each, and where the exchange of\n" +
 			"tokens between experts or the reduction of gradients begins to bound. The plan is the one a real run would use, the network is simulated.",
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check {
 				return checkScale(cmd, preset)
@@ -41,17 +41,17 @@ func newScaleCommand() *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&preset, "preset", "jamba-v0.1", "preset or YAML file")
-	fs.IntSliceVar(&s.Worlds, "ranks", []int{8, 16, 32, 64, 128, 256, 512, 1024}, "numbers of ranks")
+	fs.StringVar(&preset, "preset", "jamba-v0.1", "preset or YAML `file`")
+	fs.IntSliceVar(&s.Worlds, "ranks", []int{8, 16, 32, 64, 128, 256, 512, 1024}, "`numbers` of ranks")
 	fs.IntVar(&s.Expert, "expert", 8, "columns of the mesh, which share the experts out")
 	fs.IntVar(&s.Batch, "batch", 1024, "sequences of a step, of all ranks together")
 	fs.IntVar(&s.Micro, "micro", 1, "sequences of a rank's micro-batch")
 	fs.IntVar(&s.Length, "length", 0, "tokens of a sequence (default that of the preset)")
-	fs.StringVar(&recompute, "recompute", "layer", "none, cheap or layer")
+	fs.StringVar(&recompute, "recompute", "layer", "`what` is computed again in the backward pass: none, cheap or layer")
 	fs.BoolVar(&s.Zero1, "zero1", true, "shard the optimiser's states")
 	fs.IntVar(&s.BucketMiB, "bucket", 200, "MiB of gradients that are reduced together")
 	fs.BoolVar(&check, "check", false, "instead, compare predictions for 1, 2 and 4 ranks with runs on this machine, over slow links (--preset nano is meant for it)")
-	fs.BoolVar(&asJSON, "json", false, "print an object of JSON a line")
+	cli.JSONFlag(fs, &asJSON)
 	return cmd
 }
 
@@ -91,8 +91,13 @@ func fill(s *scale.Sweep, preset, recompute string) error {
 	if s.Recompute, err = engine.ParseRecompute(recompute); err != nil {
 		return err
 	}
-	if s.Expert < 1 || s.Micro < 1 || s.Batch < 1 || s.BucketMiB < 1 || s.Length < 1 || slices.Min(s.Worlds) < 1 {
-		return fmt.Errorf("bench scale: numbers must be 1 or more")
+	for _, flag := range []struct {
+		name string
+		n    int
+	}{{"ranks", slices.Min(s.Worlds)}, {"expert", s.Expert}, {"batch", s.Batch}, {"micro", s.Micro}, {"length", s.Length}, {"bucket", s.BucketMiB}} {
+		if flag.n < 1 {
+			return fmt.Errorf("--%s %d: want 1 or more", flag.name, flag.n)
+		}
 	}
 	return nil
 }

@@ -47,8 +47,8 @@ func command() *cobra.Command {
 	fs.StringVar(&list, "rows", "", "`numbers` of rows, as in 1,12-16 (default all)")
 	fs.BoolVar(&opt.Short, "short", false, "fewer repetitions")
 	fs.IntVar(&opt.Retry, "retry", 0, "run a row that missed again, so often at most; every miss is printed")
-	fs.BoolVar(&opt.JSON, "json", false, "print an object a line")
-	fs.Uint64Var(&opt.Seed, "seed", 1, "of what is drawn by chance")
+	cli.JSONFlag(fs, &opt.JSON)
+	fs.Uint64Var(&opt.Seed, "seed", 1, "seed of what is drawn by chance")
 	fs.StringVar(&opt.Train, "train", "", "`binary` of the train command (default: build it)")
 	fs.StringVar(&opt.Dir, "dir", "", "`directory` for runs and logs, which stays (default: a temporary one)")
 	return cmd

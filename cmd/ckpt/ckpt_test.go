@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,11 +47,8 @@ func execute(args ...string) (out string, code int) {
 	cmd.SetArgs(args)
 	cmd.SetOut(&buf)
 	cmd.SetErr(&buf)
-	err := cmd.Execute()
-	if err != nil {
-		buf.WriteString(err.Error())
-	}
-	return buf.String(), cli.Code(err)
+	code = cli.Execute(context.Background(), cmd)
+	return buf.String(), code
 }
 
 func wantOutput(t *testing.T, args []string, wantCode int, want ...string) {
@@ -92,7 +90,7 @@ func TestBadCommandLines(t *testing.T) {
 	wantOutput(t, []string{"verify", "--run", empty}, 1, "no checkpoint in "+empty)
 	wantOutput(t, nil, 0, "Usage:")
 	wantOutput(t, []string{"vrify"}, 78, `unknown command "vrify"`)
-	wantOutput(t, []string{"ls", "extra"}, 78, `unknown command "extra"`)
+	wantOutput(t, []string{"ls", "extra"}, 78, `unexpected argument "extra"; try ckpt ls --help`)
 	wantOutput(t, []string{"ls"}, 78, "--run")
 	wantOutput(t, []string{"ls", "--run", filepath.Join(empty, "none")}, 78, "there is no run at")
 }

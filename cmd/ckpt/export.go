@@ -22,7 +22,7 @@ func newExportCommand() *cobra.Command {
 		Short: "Write the newest checkpoint of a run as a folder for a model hub",
 		Long: "Writes config.json and model.safetensors under the reference implementation's names.\n" +
 			"A model that its configuration cannot express is refused.",
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.Run == "" || e.Out == "" {
 				return cli.Config(errors.New("which run, and where to? --run runs/nano --out hub/nano"))
@@ -43,10 +43,10 @@ func newExportCommand() *cobra.Command {
 			return nil
 		},
 	}
-	runFlag(cmd, &e.Run)
 	fs := cmd.Flags()
-	fs.StringVar(&e.Out, "out", "", "folder to make")
-	fs.StringVar(&dtype, "dtype", dtype, "float32, which keeps every bit, or bfloat16")
+	cli.RunFlag(fs, &e.Run)
+	fs.StringVar(&e.Out, "out", "", "`directory` to make")
+	fs.StringVar(&dtype, "dtype", dtype, "`type` of the weights: float32, which keeps every bit, or bfloat16")
 	fs.Int64Var(&e.FileBytes, "file-bytes", 5_000_000_000, "most bytes of weights in a file")
 	return cmd
 }

@@ -41,7 +41,7 @@ func newImportCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "directory of the run to make")
-	cmd.Flags().StringVar(&tokenizer, "tokenizer", "", "bytes, r50k_base, p50k_base, cl100k_base, o200k_base, or a tokenizer.json of ours (default: as exported, else bytes)")
+	cmd.Flags().StringVar(&out, "out", "", "`directory` of the run to make")
+	cmd.Flags().StringVar(&tokenizer, "tokenizer", "", "`name`: bytes, r50k_base, p50k_base, cl100k_base, o200k_base, or a tokenizer.json of ours (default: as exported, else bytes)")
 	return cmd
 }

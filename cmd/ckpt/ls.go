@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,25 +18,10 @@ import (
 )
 
 func newListCommand() *cobra.Command {
-	var run string
-	cmd := &cobra.Command{
-		Use:   "ls --run DIR",
-		Short: "List the checkpoints of a run, newest first, by their manifests",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			root, err := openRun(run)
-			if err != nil {
-				return err
-			}
-			defer root.Close()
-			return list(cmd.OutOrStdout(), root, run)
-		},
-	}
-	runFlag(cmd, &run)
-	return cmd
+	return newRunCommand("ls", "List the checkpoints of a run, newest first, by their manifests", list)
 }
 
-func list(out io.Writer, fsys vfs.FS, run string) error {
+func list(_ context.Context, out io.Writer, fsys vfs.FS, run string) error {
 	entries, err := checkpoint.List(fsys, checkpointsDir)
 	if err != nil {
 		return err

@@ -21,12 +21,6 @@ import (
 func main() { cli.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "ckpt",
-		Short: "List, check, import and export checkpoints; compare the model with the reference",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newListCommand(), newVerifyCommand(), newImportCommand(), newExportCommand(), newParityCommand())
-	return cmd
+	return cli.Group("ckpt", "List, check, import and export checkpoints; compare the model with the reference",
+		newListCommand(), newVerifyCommand(), newImportCommand(), newExportCommand(), newParityCommand())
 }

@@ -66,7 +66,7 @@ func newParityCommand() *cobra.Command {
 	fs.Float64Var(&tol.AdamWLoss, "adamw-loss-tolerance", tol.AdamWLoss, "largest absolute error of the losses of the AdamW run")
 	fs.Float64Var(&tol.AdamWNorm, "adamw-norm-tolerance", tol.AdamWNorm, "largest relative error of its gradient norms")
 	fs.BoolVar(&brief, "brief", false, "of the gradients, only the worst and those that differ")
-	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
-	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	cli.DeviceFlag(fs, &device, "auto")
+	cli.ThreadsFlag(fs, &threads)
 	return cmd
 }

@@ -29,7 +29,7 @@ func TestParity(t *testing.T) {
 func TestParityBadInput(t *testing.T) {
 	t.Parallel()
 	wantOutput(t, []string{"parity"}, cli.CodeConfig, "which cases? Name their folders")
-	wantOutput(t, []string{"parity", "--tolerance", "x", goldens + "mamba"}, cli.CodeFailure, `invalid argument "x" for "--tolerance"`)
+	wantOutput(t, []string{"parity", "--tolerance", "x", goldens + "mamba"}, cli.CodeConfig, `invalid argument "x" for "--tolerance"`)
 	wantOutput(t, []string{"parity", "--device", "tpu", goldens + "mamba"}, cli.CodeConfig, `device "tpu": want auto, cpu or cuda`)
 	empty := t.TempDir()
 	wantOutput(t, []string{"parity", empty}, cli.CodeFailure, empty+" is not a case (config.json, model.safetensors, golden.safetensors)")

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/spf13/cobra"
@@ -14,17 +16,22 @@ import (
 // checkpointsDir is where a run keeps its checkpoints.
 const checkpointsDir = "checkpoints"
 
-// noArgs refuses arguments: a misspelt command is one to its parent.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return cli.Config(fmt.Errorf("%w; try %s --help", err, cmd.CommandPath()))
+// newRunCommand is a command that reads the checkpoints of a run.
+func newRunCommand(name, short string, read func(ctx context.Context, out io.Writer, fsys vfs.FS, run string) error) *cobra.Command {
+	var run string
+	cmd := &cobra.Command{
+		Use: name + " --run DIR", Short: short, Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			root, err := openRun(run)
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			return read(cmd.Context(), cmd.OutOrStdout(), root, run)
+		},
 	}
-	return nil
-}
-
-// runFlag adds --run to a command.
-func runFlag(cmd *cobra.Command, run *string) {
-	cmd.Flags().StringVar(run, "run", "", "directory of the run, as in runs/nano")
+	cli.RunFlag(cmd.Flags(), &run)
+	return cmd
 }
 
 // openRun opens the directory of a run.

@@ -16,22 +16,7 @@ import (
 )
 
 func newVerifyCommand() *cobra.Command {
-	var run string
-	cmd := &cobra.Command{
-		Use:   "verify --run DIR",
-		Short: "Read every byte of every checkpoint of a run and compare it with the manifests",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			root, err := openRun(run)
-			if err != nil {
-				return err
-			}
-			defer root.Close()
-			return verify(cmd.Context(), cmd.OutOrStdout(), root, run)
-		},
-	}
-	runFlag(cmd, &run)
-	return cmd
+	return newRunCommand("verify", "Read every byte of every checkpoint of a run and compare it with the manifests", verify)
 }
 
 func verify(ctx context.Context, out io.Writer, fsys vfs.FS, run string) error {

@@ -1,32 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"jambalaya/internal/cli"
+	"jambalaya/internal/clitest"
 	"jambalaya/internal/config"
 	"jambalaya/trainer"
 )
 
-// asCommand in the environment makes the test binary the command itself.
-const asCommand = "JAMBALAYA_TEST_GENERATE"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-	}
-	code := m.Run()
-	os.RemoveAll(trained.dir)
-	os.Exit(code)
+	clitest.Main(m, main, func() { os.RemoveAll(trained.dir) })
 }
 
 // trained is a directory with a run, for all tests.
@@ -79,22 +69,10 @@ func trainOnce() (err error) {
 	return trainer.Run(context.Background(), cfg, trainer.Options{Name: "job", Out: filepath.Join(trained.dir, "run"), Stdout: silent})
 }
 
-func newProcess(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], append([]string{"--device", "cpu"}, args...)...)
-	cmd.Env = append(os.Environ(), asCommand+"=1")
-	return cmd
-}
-
 func generate(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	cmd := newProcess(args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+	p := clitest.Run(t, ".", append([]string{"--device", "cpu"}, args...)...)
+	return p.Code, p.Stdout, p.Stderr
 }
 
 // text generates and wants success. It returns what follows the prompt.

@@ -65,11 +65,11 @@ func command() *cobra.Command {
 	fs.StringVar(&run, "run", "runs/nano", "`directory` of the run")
 	fs.StringVar(&req.Prompt, "prompt", "", "`text` to continue; none begins a new text")
 	fs.IntVar(&req.MaxNewTokens, "max-new-tokens", 200, "most tokens to generate; the text may end before")
-	fs.Float64Var(&req.Sampling.Temperature, "temperature", 0.8, "0: always the most likely token")
+	fs.Float64Var(&req.Sampling.Temperature, "temperature", 0.8, "how bold the draws are; 0: always the most likely token")
 	fs.IntVar(&req.Sampling.TopK, "top-k", 0, "draw from the k most likely tokens; 0: all")
 	fs.Float64Var(&req.Sampling.TopP, "top-p", 0.95, "draw from the most likely tokens that together reach p; 0: all")
-	fs.Uint64Var(&req.Sampling.Seed, "seed", 1, "of the draws: the same seed gives the same text")
-	fs.StringVar(&device, "device", "auto", "auto, cpu or cuda")
-	fs.IntVar(&threads, "threads", 0, "CPU threads (default one a core)")
+	fs.Uint64Var(&req.Sampling.Seed, "seed", 1, "seed of the draws: the same gives the same text")
+	cli.DeviceFlag(fs, &device, "auto")
+	cli.ThreadsFlag(fs, &threads)
 	return cmd
 }

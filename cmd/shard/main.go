@@ -35,14 +35,14 @@ func command(stdout *os.File) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&j.input, "input", "", "a directory, a file (.jsonl and .parquet hold a text a row), or go-source")
-	fs.StringVar(&j.out, "out", "", "folder to make")
-	fs.StringVar(&j.options.Ext, "ext", "", "extension of the files to read below a directory, such as .go")
-	fs.StringVar(&j.tokenizer, "tokenizer", "bytes", "bytes, r50k_base, p50k_base, cl100k_base, o200k_base, bpe-N (trained on the input), or a tokenizer.json")
-	fs.StringVar(&j.options.TextField, "text-field", "text", "field or column of rows with the text")
-	fs.StringVar(&j.options.MaskField, "mask-field", "", "field or column with a list of 0 or 1 for each byte of the text: whether to learn it")
-	fs.StringSliceVar(&j.options.HeldOut, "held-out", nil, "directories or files of the input to keep for validation (default: about 2%, chosen by hash)")
-	fs.StringVar(&j.compression, "compress", "none", "none, or zstd to ship")
-	fs.BoolVar(&j.force, "force", false, "replace a folder of shards that is already there")
+	fs.StringVar(&j.input, "input", "", "`text` to read: a directory, a file (.jsonl and .parquet hold a text a row), or go-source")
+	fs.StringVar(&j.out, "out", "", "`directory` to make")
+	fs.StringVar(&j.options.Ext, "ext", "", "`extension` of the files to read below a directory, such as .go")
+	fs.StringVar(&j.tokenizer, "tokenizer", "bytes", "`name`: bytes, r50k_base, p50k_base, cl100k_base, o200k_base, bpe-N (trained on the input), or a tokenizer.json")
+	fs.StringVar(&j.options.TextField, "text-field", "text", "`field` or column of rows with the text")
+	fs.StringVar(&j.options.MaskField, "mask-field", "", "`field` or column with a list of 0 or 1 for each byte of the text: whether to learn it")
+	fs.StringSliceVar(&j.options.HeldOut, "held-out", nil, "`paths` below the input to keep for validation (default: about 2%, chosen by hash)")
+	fs.StringVar(&j.compression, "compress", "none", "`how`: none, or zstd to ship")
+	fs.BoolVar(&j.force, "force", false, "replace shards that are already there")
 	return cmd
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"jambalaya/data/shard"
 	"jambalaya/internal/cli"
 )
@@ -23,13 +21,11 @@ func runShard(ctx context.Context, t *testing.T, args ...string) (code int, stdo
 	}
 	defer f.Close()
 	cmd := command(f)
-	cmd.SilenceUsage, cmd.SilenceErrors = true, true
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Config(err) })
+	var errs strings.Builder
+	cmd.SetErr(&errs)
 	cmd.SetArgs(args)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		code, message = cli.Code(err), err.Error()
-	}
-	return code, read(t, f.Name()), message
+	code = cli.Execute(ctx, cmd)
+	return code, read(t, f.Name()), strings.TrimSuffix(errs.String(), "\n")
 }
 
 func read(t *testing.T, path string) string {

@@ -133,7 +133,7 @@ func TestBadInput(t *testing.T) {
 			switch after := contents(t, run); {
 			case c.code != 0 && !maps.Equal(before, after):
 				t.Errorf("the run was changed: %q, then %q", names(before), names(after))
-			case c.code == 0 && !strings.Contains(p.stdout, "are lost") && metrics(t, run) != want:
+			case c.code == 0 && !strings.Contains(p.Stdout, "are lost") && metrics(t, run) != want:
 				t.Error("the metrics are not those of the run before the damage")
 			}
 		})
@@ -144,19 +144,19 @@ func TestBadInput(t *testing.T) {
 // one line on stderr for each entry that begins one, and nothing else.
 func checkProcess(t *testing.T, p process, code int, stderr, stdout []string) {
 	t.Helper()
-	if p.code != code {
-		t.Errorf("exit code %d, want %d", p.code, code)
+	if p.Code != code {
+		t.Errorf("exit code %d, want %d", p.Code, code)
 	}
-	if (p.stderr != "") != (code != 0) || code != 0 && !strings.HasPrefix(p.stderr, "train: ") {
-		t.Errorf("stderr %q", p.stderr)
+	if (p.Stderr != "") != (code != 0) || code != 0 && !strings.HasPrefix(p.Stderr, "train: ") {
+		t.Errorf("stderr %q", p.Stderr)
 	}
-	if lines := strings.Count(p.stderr, "\n"); code != 0 && (lines == 0 || lines > len(stderr)) {
+	if lines := strings.Count(p.Stderr, "\n"); code != 0 && (lines == 0 || lines > len(stderr)) {
 		t.Errorf("%d lines on stderr", lines)
 	}
 	for _, c := range []struct {
 		text string
 		want []string
-	}{{p.stderr, stderr}, {p.stdout, stdout}} {
+	}{{p.Stderr, stderr}, {p.Stdout, stdout}} {
 		rest := c.text
 		for _, want := range c.want {
 			_, after, found := strings.Cut(rest, want)
@@ -168,7 +168,7 @@ func checkProcess(t *testing.T, p process, code int, stderr, stdout []string) {
 		}
 	}
 	for _, word := range []string{"panic", "goroutine ", "runtime error"} {
-		if strings.Contains(p.stdout+p.stderr, word) {
+		if strings.Contains(p.Stdout+p.Stderr, word) {
 			t.Errorf("%q in the output", word)
 		}
 	}
@@ -270,7 +270,7 @@ func forgeToken(t *testing.T, dir string) {
 // otherCheckpoints replaces the checkpoints by those of a run with other values.
 func otherCheckpoints(t *testing.T, dir string) {
 	t.Helper()
-	if p := train(t, dir, ofTiny("--out", "other", "--set", "optim.lr=0.01")...); p.code != 0 {
+	if p := train(t, dir, ofTiny("--out", "other", "--set", "optim.lr=0.01")...); p.Code != 0 {
 		t.Fatal(p)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "run/checkpoints")); err != nil {

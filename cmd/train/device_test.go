@@ -29,6 +29,6 @@ func TestUnknownPath(t *testing.T) {
 	if err := cmd.Run(); err == nil {
 		t.Error("it trains")
 	}
-	p := process{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	p := process{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
 	checkProcess(t, p, cli.CodeConfig, []string{"device cpu: ", "mmx"}, nil)
 }

@@ -67,7 +67,7 @@ func TestFullDiskAtCheckpoints(t *testing.T) {
 	t.Parallel()
 	dir := newWorkspace(t)
 	disk := mount(t, dir, "size=4m")
-	if p := train(t, dir, onDisk()...); p.code != 0 {
+	if p := train(t, dir, onDisk()...); p.Code != 0 {
 		t.Fatal(p)
 	}
 	want := metrics(t, filepath.Join(disk, "run"))
@@ -117,7 +117,7 @@ func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	dir := newWorkspace(t)
 	disk := mount(t, dir, "size=4m")
-	if p := train(t, dir, onDisk()...); p.code != 0 {
+	if p := train(t, dir, onDisk()...); p.Code != 0 {
 		t.Fatal(p)
 	}
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {

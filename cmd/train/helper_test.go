@@ -12,22 +12,16 @@ import (
 	"sync"
 	"testing"
 
+	"jambalaya/internal/clitest"
 	"jambalaya/trainer/report"
 )
 
-// asCommand in the environment makes the test binary the command itself, so that
-// exit codes, signals and output are those of a real process.
-const asCommand = "JAMBALAYA_TEST_TRAIN"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-	}
-	code := m.Run()
-	if template.dir != "" {
-		os.RemoveAll(template.dir)
-	}
-	os.Exit(code)
+	clitest.Main(m, main, func() {
+		if template.dir != "" {
+			os.RemoveAll(template.dir)
+		}
+	})
 }
 
 // tiny trains for a fraction of a second, with every kind of layer.
@@ -57,20 +51,11 @@ checkpoint:
 `
 
 // process is a command that ended.
-type process struct {
-	code           int
-	stdout, stderr string
-}
+type process = clitest.Ended
 
-func (p process) String() string {
-	return fmt.Sprintf("exit code %d\n%s%s", p.code, p.stdout, p.stderr)
-}
-
-// newProcess is the command, to run in dir.
+// newProcess is the command, to run in dir, and what it will have written.
 func newProcess(dir string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd := clitest.Command(dir, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	return cmd, &stdout, &stderr
@@ -83,13 +68,7 @@ func ofTiny(more ...string) []string {
 
 func train(t *testing.T, dir string, args ...string) process {
 	t.Helper()
-	cmd, stdout, stderr := newProcess(dir, args...)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return process{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return clitest.Run(t, dir, args...)
 }
 
 // template is a directory with the configuration, text and a finished run.
@@ -113,7 +92,7 @@ func makeTemplate(t *testing.T) string {
 			path := filepath.Join(template.dir, name)
 			template.err = errors.Join(template.err, os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(text), 0o666))
 		}
-		if p := train(t, template.dir, ofTiny()...); p.code != 0 {
+		if p := train(t, template.dir, ofTiny()...); p.Code != 0 {
 			template.err = errors.New(p.String())
 		}
 	})

@@ -39,7 +39,7 @@ func TestLaunchSurvivesKills(t *testing.T) {
 		return ofTiny("--out", run, "--nproc", "2", "--set", "trainer.steps=900", "--set", "trainer.eval_every=200", "--set", "checkpoint.every=100")
 	}
 	whole := train(t, dir, args("whole")...)
-	if whole.code != 0 {
+	if whole.Code != 0 {
 		t.Fatal(whole)
 	}
 	want := metrics(t, dir+"/whole")
@@ -47,10 +47,10 @@ func TestLaunchSurvivesKills(t *testing.T) {
 		t.Run("rank "+rank, func(t *testing.T) {
 			t.Parallel()
 			p := launchAndKill(t, dir, rank, args("kill"+rank)...)
-			if p.code != 0 || !strings.Contains(p.stdout, "worker "+rank+" was ended by signal: killed; it is started again") {
+			if p.Code != 0 || !strings.Contains(p.Stdout, "worker "+rank+" was ended by signal: killed; it is started again") {
 				t.Fatal(p)
 			}
-			if !strings.Contains(p.stdout, "resumed from step") {
+			if !strings.Contains(p.Stdout, "resumed from step") {
 				t.Errorf("the second generation resumed nothing: %v", p)
 			}
 			if got := metrics(t, dir+"/kill"+rank); got != want {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"jambalaya/internal/clitest"
 )
 
 // machine is a network namespace: a machine with an address of its own, as far as the
@@ -54,8 +56,9 @@ func ip(t *testing.T, args ...string) {
 // start starts the command on a machine.
 func (m machine) start(t *testing.T, dir string, args ...string) (wait func() process) {
 	t.Helper()
-	cmd := exec.Command("ip", append([]string{"netns", "exec", m.name, os.Args[0]}, args...)...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), asCommand+"=1")
+	here := clitest.Command(dir, args...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", m.name}, here.Args...)...)
+	cmd.Dir, cmd.Env = here.Dir, here.Env
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -71,24 +74,24 @@ func TestTwoMachines(t *testing.T) {
 	t.Parallel()
 	a, b := newMachines(t)
 	dir := newWorkspace(t)
-	if p := train(t, dir, "certs", "--workers", "1", "--worker", ""); p.code != 0 {
+	if p := train(t, dir, "certs", "--workers", "1", "--worker", ""); p.Code != 0 {
 		t.Fatal(p)
 	}
 	args := func(run string, more ...string) []string {
 		return append(ofTiny("--out", run, "--set", "trainer.steps=200", "--set", "trainer.eval_every=100", "--set", "parallel.data=2"), more...)
 	}
 	bare := a.start(t, dir, args("bare", "--nproc", "1", "--listen", a.address+":7700")...)()
-	if bare.code != 78 || !strings.Contains(bare.stderr, "not a loopback address, and there are no certificates; make them with: train certs") {
+	if bare.Code != 78 || !strings.Contains(bare.Stderr, "not a loopback address, and there are no certificates; make them with: train certs") {
 		t.Errorf("without certificates: %v", bare)
 	}
 	first := a.start(t, dir, args("two", "--nproc", "1", "--listen", a.address+":7700", "--certs", "certs")...)
 	second := b.start(t, dir, args("two", "--join", a.address+":7700", "--certs", "certs")...)
 	for _, wait := range []func() process{first, second} {
-		if p := wait(); p.code != 0 {
+		if p := wait(); p.Code != 0 {
 			t.Fatal(p)
 		}
 	}
-	if p := train(t, dir, args("one", "--nproc", "2")...); p.code != 0 {
+	if p := train(t, dir, args("one", "--nproc", "2")...); p.Code != 0 {
 		t.Fatal(p)
 	}
 	if metrics(t, filepath.Join(dir, "two")) != metrics(t, filepath.Join(dir, "one")) {

@@ -59,7 +59,7 @@ func startAndRead(t *testing.T, dir, mark string, args ...string) (signal func(o
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	wait = func() process {
 		_ = cmd.Wait() // the exit code says how it ended
-		return process{cmd.ProcessState.ExitCode(), out.text.String(), stderr.String()}
+		return process{Code: cmd.ProcessState.ExitCode(), Stdout: out.text.String(), Stderr: stderr.String()}
 	}
 	signal = func(s os.Signal) {
 		if err := cmd.Process.Signal(s); err != nil {
@@ -88,7 +88,7 @@ func TestSignals(t *testing.T) {
 		return ofTiny("--out", run, "--set", "trainer.steps="+steps, "--set", "trainer.eval_every=100", "--set", "checkpoint.every=1000")
 	}
 	whole := train(t, dir, args("whole")...)
-	if whole.code != 0 {
+	if whole.Code != 0 {
 		t.Fatal(whole)
 	}
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {

@@ -31,7 +31,7 @@ func startWorker(t *testing.T, dir string, rank, port int, args ...string) (wait
 
 func waitFor(cmd *exec.Cmd, stdout, stderr *bytes.Buffer) process {
 	_ = cmd.Wait() // the exit code says how it ended
-	return process{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return process{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
 }
 
 // listen takes a port, which is free again after the returned function.
@@ -86,10 +86,10 @@ func TestWorkersThatDoNotFit(t *testing.T) {
 			free()
 			zero := startWorker(t, dir, 0, port)
 			one := startWorker(t, dir, 1, port, c.args...)
-			if p := one(); p.code != c.code || !strings.Contains(p.stderr, c.stderr) || strings.Count(p.stderr, "\n") != 1 {
+			if p := one(); p.Code != c.code || !strings.Contains(p.Stderr, c.stderr) || strings.Count(p.Stderr, "\n") != 1 {
 				t.Errorf("worker 1: want %q: %v", c.stderr, p)
 			}
-			if p := zero(); p.code == 0 || !strings.Contains(p.stderr, c.other) {
+			if p := zero(); p.Code == 0 || !strings.Contains(p.Stderr, c.other) {
 				t.Errorf("worker 0: want %q: %v", c.other, p)
 			}
 			if text, err := os.ReadFile(filepath.Join(dir, "run", "metrics.jsonl")); err == nil && strings.Contains(string(text), `"step":1,`) {
@@ -105,15 +105,15 @@ func TestWorkersThatDoNotMeet(t *testing.T) {
 	port, free := listen(t)
 	defer free()
 	taken := startWorker(t, dir, 0, port, "--out", "taken")()
-	if taken.code != cli.CodeConfig || !strings.Contains(taken.stderr, fmt.Sprintf("worker 0: gossip on 127.0.0.1:%d", port)) || !strings.Contains(taken.stderr, "address already in use") {
+	if taken.Code != cli.CodeConfig || !strings.Contains(taken.Stderr, fmt.Sprintf("worker 0: gossip on 127.0.0.1:%d", port)) || !strings.Contains(taken.Stderr, "address already in use") {
 		t.Errorf("a taken port: %v", taken)
 	}
 	few := startWorker(t, dir, 1, port, "--out", "few", "--set", "parallel.join_window_seconds=1")()
-	if few.code != cli.CodeConfig || !strings.Contains(few.stderr, "too few workers: after 1s, 1 of 2 workers have joined (1), 2 are needed") {
+	if few.Code != cli.CodeConfig || !strings.Contains(few.Stderr, "too few workers: after 1s, 1 of 2 workers have joined (1), 2 are needed") {
 		t.Errorf("alone: %v", few)
 	}
 	join := train(t, dir, ofTiny("--out", "nowhere", "--join", "127.0.0.1:1", "--set", "parallel.data=2", "--set", "parallel.join_window_seconds=1")...)
-	if join.code != cli.CodeConfig || !strings.Contains(join.stderr, "out: nowhere is not the directory of a run that has begun") {
+	if join.Code != cli.CodeConfig || !strings.Contains(join.Stderr, "out: nowhere is not the directory of a run that has begun") {
 		t.Errorf("another directory: %v", join)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "few", "run.id"), []byte("0123456789abcdef\n"), 0o666); err != nil {
@@ -123,7 +123,7 @@ func TestWorkersThatDoNotMeet(t *testing.T) {
 		t.Fatal(err)
 	}
 	join = train(t, dir, ofTiny("--out", "few", "--join", "127.0.0.1:1", "--set", "parallel.data=2", "--set", "parallel.join_window_seconds=1")...)
-	if join.code != cli.CodeConfig || !strings.Contains(join.stderr, "has found no coordinator within 1s; nobody of this run answers at 127.0.0.1:1 (--join)") {
+	if join.Code != cli.CodeConfig || !strings.Contains(join.Stderr, "has found no coordinator within 1s; nobody of this run answers at 127.0.0.1:1 (--join)") {
 		t.Errorf("a wrong address: %v", join)
 	}
 }
@@ -136,17 +136,17 @@ func TestLaunchStops(t *testing.T) {
 		return ofTiny("--out", run, "--nproc", "2", "--set", "trainer.steps=600", "--set", "trainer.eval_every=200", "--set", "checkpoint.every=500")
 	}
 	whole := train(t, dir, args("whole")...)
-	if whole.code != 0 {
+	if whole.Code != 0 {
 		t.Fatal(whole)
 	}
 	signal, wait, seen := startAndWatch(t, dir, "step 200: validation", args("stopped")...)
 	await(t, seen)
 	signal(syscall.SIGTERM)
 	p := wait()
-	if p.code != cli.CodeInterrupted || !strings.Contains(p.stderr, "the same command goes on from here") || strings.Count(p.stderr, "\n") != 1 {
+	if p.Code != cli.CodeInterrupted || !strings.Contains(p.Stderr, "the same command goes on from here") || strings.Count(p.Stderr, "\n") != 1 {
 		t.Fatal(p)
 	}
-	if p = train(t, dir, args("stopped")...); p.code != 0 || !strings.Contains(p.stdout, "resumed from step") {
+	if p = train(t, dir, args("stopped")...); p.Code != 0 || !strings.Contains(p.Stdout, "resumed from step") {
 		t.Fatal(p)
 	}
 	if metrics(t, filepath.Join(dir, "stopped")) != metrics(t, filepath.Join(dir, "whole")) {

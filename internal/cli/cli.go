@@ -1,9 +1,3 @@
-// Package cli is what the commands share: exit codes, and how an error reaches
-// the user.
-//
-// An error is printed as one line on standard error. Its kind decides the exit
-// code: errors marked by Config end with 78, those marked by Interrupted with 75
-// (what is done is saved; the same command again goes on), all others with 1.
 package cli
 
 import (
@@ -59,11 +53,24 @@ func Code(err error) int {
 }
 
 // NoArgs refuses arguments that are no flags.
-func NoArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return Config(fmt.Errorf("unexpected argument %q; try %s --help", args[0], cmd.CommandPath()))
+func NoArgs(cmd *cobra.Command, args []string) error { return refuse("unexpected argument", cmd, args) }
+
+// Group is a command that does nothing but have others below it.
+func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short,
+		Args: func(cmd *cobra.Command, args []string) error { return refuse("unknown command", cmd, args) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	return nil
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+func refuse(what string, cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return Config(fmt.Errorf("%s %q; try %s --help", what, args[0], cmd.CommandPath()))
 }
 
 // Main runs a command to its end and exits. The command's context is cancelled
@@ -74,7 +81,19 @@ func Main(cmd *cobra.Command) {
 		<-ctx.Done()
 		stop()
 	}()
+	os.Exit(Execute(ctx, cmd))
+}
+
+// usageEnd is what the help of every command ends with.
+const usageEnd = `
+Exit codes: 0 done, 1 failure, 75 interrupted and saved (run it again), 78 the configuration or the command line.
+`
+
+// Execute runs a command to its end, prints its error, and returns the exit code.
+func Execute(ctx context.Context, cmd *cobra.Command) int {
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.SetUsageTemplate(cmd.UsageTemplate() + usageEnd)
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Config(fmt.Errorf("%w; try %s --help", err, c.CommandPath()))
 	})
@@ -83,7 +102,7 @@ func Main(cmd *cobra.Command) {
 		err = Interrupted(errors.New("interrupted; run it again"))
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", cmd.Name(), err)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", cmd.Name(), err)
 	}
-	os.Exit(Code(err))
+	return Code(err)
 }
