@@ -41,19 +41,17 @@ func NewSharedGenerator(be engine.Backend, w *Weights, capacity int, ranks Excha
 	return newGenerator(be, w, capacity, NewExchange(be, ranks, float64(ranks.Size())))
 }
 
-func newGenerator(be engine.Backend, w *Weights, capacity int, x *Exchange) (g *Generator, err error) {
-	g = &Generator{backend: be, exchange: x, capacity: capacity, states: map[string]*engine.Tensor{}, logits: make([]float32, w.Config.VocabSize)}
-	defer func() {
-		if err != nil {
-			g.Close()
-			g = nil
-		}
-	}()
-	if g.step, err = g.decoder(w, 1); err != nil {
+func newGenerator(be engine.Backend, w *Weights, capacity int, x *Exchange) (*Generator, error) {
+	g := &Generator{backend: be, exchange: x, capacity: capacity, states: map[string]*engine.Tensor{}, logits: make([]float32, w.Config.VocabSize)}
+	var err error
+	if g.step, err = g.decoder(w, 1); err == nil {
+		g.chunk, err = g.decoder(w, prefillChunk)
+	}
+	if err != nil {
+		g.Close()
 		return nil, err
 	}
-	g.chunk, err = g.decoder(w, prefillChunk)
-	return g, err
+	return g, nil
 }
 
 // decoder builds a plan whose states are shared with the generator's other plan.
