@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"jambalaya/internal/cli"
 )
@@ -32,6 +33,19 @@ func startWorker(t *testing.T, dir string, rank, port int, args ...string) (wait
 func waitFor(cmd *exec.Cmd, stdout, stderr *bytes.Buffer) process {
 	_ = cmd.Wait() // the exit code says how it ended
 	return process{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
+}
+
+// awaitFile waits until there is a file that a pattern names.
+func awaitFile(t *testing.T, pattern string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("there is no %s", pattern)
+		}
+	}
 }
 
 // listen takes a port, which is free again after the returned function.
@@ -85,6 +99,7 @@ func TestWorkersThatDoNotFit(t *testing.T) {
 			port, free := listen(t)
 			free()
 			zero := startWorker(t, dir, 0, port)
+			awaitFile(t, filepath.Join(dir, "run", "lease", "term-*")) // worker 0 coordinates, and joins before a process has started
 			one := startWorker(t, dir, 1, port, c.args...)
 			if p := one(); p.Code != c.code || !strings.Contains(p.Stderr, c.stderr) || strings.Count(p.Stderr, "\n") != 1 {
 				t.Errorf("worker 1: want %q: %v", c.stderr, p)

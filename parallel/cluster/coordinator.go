@@ -44,6 +44,7 @@ type Coordinator struct {
 	notBefore time.Duration // no generation is formed before
 	beat      time.Duration // when the last beat was sent
 
+	own       *Hello   // of the coordinator's process; nil: not known
 	reference *Hello   // what all workers must equal
 	refused   []string // for who asks why there are too few
 	begun     bool     // a generation has run
@@ -72,10 +73,11 @@ type peer struct {
 }
 
 // NewCoordinator starts a coordinator, at a time, with the lease of a term, after
-// the generations in a log.
-func NewCoordinator(set Settings, now time.Duration, term uint64, log *Log) *Coordinator {
+// the generations in a log. All workers must equal what its own process says of itself;
+// where that is nil, the first to join.
+func NewCoordinator(set Settings, now time.Duration, term uint64, log *Log, own *Hello) *Coordinator {
 	c := &Coordinator{
-		set: set, term: term, now: now, phase: PhaseGathering, spent: log.Spent(),
+		set: set, term: term, own: own, reference: own, now: now, phase: PhaseGathering, spent: log.Spent(),
 		pool: map[string]*peer{}, watchers: map[string]bool{}, gathers: now, deadline: now + set.JoinWindow, beat: now, saved: -1, resume: -1,
 	}
 	if last := log.Last(); last != nil {
@@ -269,7 +271,7 @@ func (c *Coordinator) lost(who, reason string) {
 	}
 	delete(c.pool, who)
 	if len(c.pool) == 0 && !c.begun {
-		c.reference = nil
+		c.reference = c.own
 	}
 	if !c.member(who) {
 		return

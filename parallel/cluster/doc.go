@@ -2,7 +2,7 @@
 // the processes that there are, and sees to it that one that has been replaced can
 // do no harm. It holds the protocol; package agent runs it on real processes.
 //
-//	c := cluster.NewCoordinator(settings, now, lease.Term(), log)
+//	c := cluster.NewCoordinator(settings, now, lease.Term(), log, &hello)
 //	for _, action := range c.Step(now, event) { ... }
 //
 // A Coordinator and a Worker are state machines: events in, actions out, and the time
@@ -13,7 +13,8 @@
 //
 //  1. A worker that starts, or that has lost its coordinator, takes a fresh incarnation,
 //     finds the coordinator and joins. What must be the same on all workers (program,
-//     configuration, data) is compared, and the first field that differs refuses it.
+//     configuration, data) is compared with the coordinator's, and the first field that
+//     differs refuses it.
 //  2. When all wanted workers have joined, or enough have when the join window ends,
 //     the coordinator records the next generation, durably, and then publishes it:
 //     members, ranks, mesh, and the term of its lease.

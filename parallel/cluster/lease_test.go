@@ -271,7 +271,7 @@ func FuzzMessages(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := NewCoordinator(Defaults("r", Mesh{1, 1}), 0, 1, &Log{})
+		c := NewCoordinator(Defaults("r", Mesh{1, 1}), 0, 1, &Log{}, nil)
 		for i := range time.Duration(3) {
 			c.Step(i, Received{From: "w.1", Message: m})
 		}

@@ -314,3 +314,27 @@ func duration(t *testing.T, s string) time.Duration {
 	}
 	return d
 }
+
+// TestTheCoordinatorDecides: who differs from the coordinator's process is refused, even
+// if it joins before that process has.
+func TestTheCoordinatorDecides(t *testing.T) {
+	t.Parallel()
+	hello := func(worker, rate string) *Hello {
+		return &Hello{Run: "run", Worker: worker, Incarnation: worker + "-p.1", Facts: []Fact{{Field: "optim.lr", Value: rate}}, ConfigHash: rate}
+	}
+	c := NewCoordinator(Defaults("run", Mesh{Data: 2, Expert: 1}), 0, 1, &Log{}, hello("0", "0.1"))
+	for _, h := range []*Hello{hello("1", "0.5"), hello("0", "0.1")} {
+		var refused *Message
+		for _, a := range c.Step(time.Second, Received{From: h.Incarnation, Message: &Message{Kind: KindJoin, Term: 1, Hello: h}}) {
+			if s, ok := a.(Send); ok && s.Message.Kind == KindRefuse {
+				refused = s.Message
+			}
+		}
+		switch {
+		case h.Worker == "0" && refused != nil:
+			t.Errorf("the coordinator's own worker is refused: %s: %s", refused.Field, refused.Reason)
+		case h.Worker == "1" && (refused == nil || refused.Field != "optim.lr" || refused.Reason != "0.5, but 0 has 0.1"):
+			t.Errorf("another configuration: %+v", refused)
+		}
+	}
+}

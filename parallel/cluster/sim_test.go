@@ -17,17 +17,16 @@ import (
 // in memory; messages arrive in order and at once, unless a process is frozen or a
 // network cut.
 type sim struct {
-	t       *testing.T
-	fs      *vfs.Mem
-	now     time.Duration
-	set     Settings
-	procs   map[string]*proc
-	starts  int
-	saved   []Checkpoint
-	writers []string       // of saved: the generation
-	cut     map[string]int // side of a partition; 0 without one
-	text    strings.Builder
-	queue   []func()
+	t      *testing.T
+	fs     *vfs.Mem
+	now    time.Duration
+	set    Settings
+	procs  map[string]*proc
+	starts int
+	saved  []Checkpoint
+	cut    map[string]int // side of a partition; 0 without one
+	text   strings.Builder
+	queue  []func()
 }
 
 // proc is a process.
@@ -149,7 +148,7 @@ func (s *sim) office(p *proc) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p.lease, p.boss = lease, NewCoordinator(s.set, s.now, lease.Term(), log)
+	p.lease, p.boss = lease, NewCoordinator(s.set, s.now, lease.Term(), log, &p.hello)
 	if p.yielded {
 		p.boss.Keep()
 	}

@@ -124,7 +124,7 @@ func (w *Worker) found(e Found) {
 	}
 	w.unplan()
 	w.link, w.linkTerm = linkOpening, e.Term
-	w.do(Connect{Term: e.Term, Address: e.Address})
+	w.do(Connect(e))
 }
 
 // lost looks for a coordinator again. Until it has joined one, training goes on.

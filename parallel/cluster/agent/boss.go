@@ -118,7 +118,7 @@ func (a *agent) appoint(term uint64, log *cluster.Log, before string) {
 		a.opt.Say(false, fmt.Sprintf("worker %s coordinates from now on, in term %d, in place of %s: generation %d was the last, the next begins when the workers have joined", a.opt.Hello.Worker, term, before, last.Number))
 	}
 	a.term = term
-	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log)
+	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log, &a.opt.Hello)
 	if a.yielded {
 		a.boss.Keep()
 	}
