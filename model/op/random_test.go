@@ -10,66 +10,83 @@ import (
 	"jambalaya/internal/engine"
 )
 
-// drawGraph builds a random graph over rows of two widths, in random layers, with
-// views, values that are used many times, weights that are shared, and running
-// sums; results are a random choice of its outputs, gradients and views.
-func drawGraph(t *rapid.T) (d *differentiated, results nodes) {
-	const batch, length, rows = 1, 3, 3
-	k := newKit(rapid.Uint64().Draw(t, "seed"))
-	d = &differentiated{kit: k}
-	widths := []int{4, 8}
-	pool := map[int]nodes{} // values of each width
-	used := map[*G.Node]bool{}
-	pick := func(w int) *G.Node {
-		n := rapid.SampledFrom(pool[w]).Draw(t, "operand")
-		used[n] = true
+// drawing is a random graph over rows of two widths while it is drawn.
+type drawing struct {
+	*kit
+	t     *rapid.T
+	docs  *G.Node
+	pool  map[int]nodes // values of each width
+	used  map[*G.Node]bool
+	views nodes
+}
+
+var drawnWidths = []int{4, 8}
+
+const drawnRows = 3
+
+func (d *drawing) pick(width int) *G.Node {
+	n := rapid.SampledFrom(d.pool[width]).Draw(d.t, "operand")
+	d.used[n] = true
+	return n
+}
+
+func (d *drawing) add(width int, n ...*G.Node) { d.pool[width] = append(d.pool[width], n...) }
+
+// weight returns one of three weights of a shape, so that some are shared.
+func (d *drawing) weight(shape ...int) *G.Node {
+	name := fmt.Sprintf("w%v.%d", shape, rapid.IntRange(0, 2).Draw(d.t, "weight"))
+	if n := d.Lookup(name); n != nil {
 		return n
 	}
-	weight := func(shape ...int) *G.Node {
-		name := fmt.Sprintf("w%v.%d", shape, rapid.IntRange(0, 2).Draw(t, "weight"))
-		if n := k.Lookup(name); n != nil {
-			return n
-		}
-		return k.float(name, shape...)
+	return d.float(name, shape...)
+}
+
+// operator draws one.
+func (d *drawing) operator() {
+	w := rapid.SampledFrom(drawnWidths).Draw(d.t, "width")
+	switch rapid.IntRange(0, 7).Draw(d.t, "operator") {
+	case 0:
+		d.add(w, d.Add(d.pick(w), d.pick(w)))
+	case 1:
+		from := rapid.SampledFrom(drawnWidths).Draw(d.t, "from")
+		d.add(w, d.MatMul(d.pick(from), d.weight(w, from), false, true))
+	case 2:
+		d.add(w, d.AddBias(d.pick(w), d.weight(w)))
+	case 3:
+		y, sum := d.AddRMSNorm(d.pick(w), d.pick(w), d.weight(w), 0.1)
+		d.add(w, y, sum)
+	case 4:
+		d.add(4, d.SwiGLU(d.pick(8)))
+	case 5:
+		y, _ := d.Conv1D(d.pick(w), d.weight(w, 2), nil, d.docs, nil, 1, drawnRows)
+		d.add(w, y)
+	case 6:
+		d.add(w, d.RMSNorm(d.pick(w), d.weight(w), 0.1))
+	case 7: // a view, and a view of it
+		n := rapid.SampledFrom(d.pool[w]).Draw(d.t, "viewed")
+		rows := d.Slice(n, w, 2, w)
+		d.views = append(d.views, rows, d.Add(d.Slice(rows, 0, 1, w), d.Slice(n, 2*w, 1, w)))
 	}
-	docs := k.ints("docs", []int{0, 0, 1}, batch, length)
-	for _, w := range widths {
-		pool[w] = nodes{k.float(fmt.Sprintf("x%d", w), rows, w)}
+}
+
+// drawGraph builds a random graph, in random layers, with views, values that are
+// used many times, weights that are shared, and running sums; results are a random
+// choice of its outputs, gradients and views.
+func drawGraph(t *rapid.T) (d *differentiated, results nodes) {
+	k := newKit(rapid.Uint64().Draw(t, "seed"))
+	draw := &drawing{kit: k, t: t, docs: k.ints("docs", []int{0, 0, 1}, 1, drawnRows), pool: map[int]nodes{}, used: map[*G.Node]bool{}}
+	for _, w := range drawnWidths {
+		draw.add(w, k.float(fmt.Sprintf("x%d", w), drawnRows, w))
 	}
-	var views nodes
 	for i := range rapid.IntRange(1, 14).Draw(t, "operators") {
 		end := k.Layer(i / 3)
-		w := rapid.SampledFrom(widths).Draw(t, "width")
-		add := func(n ...*G.Node) { pool[w] = append(pool[w], n...) }
-		switch rapid.IntRange(0, 7).Draw(t, "operator") {
-		case 0:
-			add(k.Add(pick(w), pick(w)))
-		case 1:
-			from := rapid.SampledFrom(widths).Draw(t, "from")
-			add(k.MatMul(pick(from), weight(w, from), false, true))
-		case 2:
-			add(k.AddBias(pick(w), weight(w)))
-		case 3:
-			y, sum := k.AddRMSNorm(pick(w), pick(w), weight(w), 0.1)
-			add(y, sum)
-		case 4:
-			w = 4
-			add(k.SwiGLU(pick(8)))
-		case 5:
-			y, _ := k.Conv1D(pick(w), weight(w, 2), nil, docs, nil, batch, length)
-			add(y)
-		case 6:
-			add(k.RMSNorm(pick(w), weight(w), 0.1))
-		case 7: // a view, and a view of it
-			n := rapid.SampledFrom(pool[w]).Draw(t, "viewed")
-			rowsOf := k.Slice(n, w, 2, w)
-			views = append(views, rowsOf, k.Add(k.Slice(rowsOf, 0, 1, w), k.Slice(n, 2*w, 1, w)))
-		}
+		draw.operator()
 		end()
 	}
-	for _, w := range widths { // whatever is not used is an output, so that all weights have a gradient
-		for _, n := range pool[w] {
-			if !used[n] {
+	d = &differentiated{kit: k}
+	for _, w := range drawnWidths { // whatever is not used is an output, so that all weights have a gradient
+		for _, n := range draw.pool[w] {
+			if !draw.used[n] {
 				d.outs = append(d.outs, n)
 			}
 		}
@@ -81,7 +98,7 @@ func drawGraph(t *rapid.T) (d *differentiated, results nodes) {
 	if d.grads, err = k.Gradients(d.outs, d.seeds, k.wrt); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range append(d.outputs(), views...) {
+	for _, n := range append(d.outputs(), draw.views...) {
 		if rapid.Bool().Draw(t, "wanted") {
 			results = append(results, n)
 		}
