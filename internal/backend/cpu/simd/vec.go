@@ -6,6 +6,8 @@ package simd
 // level has a table of them; the operators of this package are the same Go code on every level. The length
 // is that of the first slice; the callers have cut the others to it.
 type vecKernels struct {
+	// dst = f(src), with relative errors of at most 2e-7 (exp, whose results below the smallest normal number may
+	// be 0) and 4e-7.
 	exp, silu, softplus func(dst, src []float32)
 	swiglu              func(y, gate, up []float32)
 	swigluGrad          func(dgate, dup, gate, up, dy []float32)
@@ -47,17 +49,8 @@ var vecTables = [...]*vecKernels{levelGo: &goVec, levelAVX2: &goVec, levelAVX512
 
 func vec() *vecKernels { return vecTables[current] }
 
-// Exp is dst = e^src. The relative error is at most 2e-7; results below the smallest normal number may be 0.
-func Exp(dst, src []float32) { vec().exp(dst, src[:len(dst)]) }
-
-// Silu is dst = src * sigmoid(src), with a relative error of at most 4e-7.
-func Silu(dst, src []float32) { vec().silu(dst, src[:len(dst)]) }
-
 // Softplus is dst = log(1 + e^src), with a relative error of at most 4e-7.
 func Softplus(dst, src []float32) { vec().softplus(dst, src[:len(dst)]) }
-
-// Axpy is y += a*x.
-func Axpy(y, x []float32, a float32) { vec().axpy(y, x[:len(y)], a) }
 
 // Add is sum = a + b; sum may be a or b.
 func Add(sum, a, b []float32) { vec().add(sum, a[:len(sum)], b[:len(sum)]) }
