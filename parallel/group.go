@@ -66,7 +66,7 @@ type TensorGroup interface {
 
 // GroupOptions are the same on all ranks of a group.
 type GroupOptions struct {
-	ChunkBytes int           // of a message, a multiple of 4; 0: 512 KiB
+	ChunkBytes int           // of a message, a multiple of 4; 0: 256 KiB
 	Timeout    time.Duration // longest wait for one message; 0: 5 minutes
 	Waits      *Waits        // is told what goes on; nil: nobody is
 }
