@@ -151,28 +151,19 @@ func TestHubFaults(t *testing.T) {
 	from := filepath.Join(golden, "jamba_1to7")
 	run := filepath.Join(t.TempDir(), "run")
 	wantOutput(t, []string{"import", from, "--out", run}, 0)
-	pattern := filepath.Join(t.TempDir(), "pattern")
-	if err := os.CopyFS(pattern, os.DirFS(run)); err != nil {
-		t.Fatal(err)
-	}
+	pattern := copyDir(t, run)
 	rewrite(t, filepath.Join(pattern, "config.yaml"), `layer_pattern: ""`, "layer_pattern: mMmaMmMm")
-	damaged := filepath.Join(t.TempDir(), "damaged")
-	if err := os.CopyFS(damaged, os.DirFS(run)); err != nil {
-		t.Fatal(err)
-	}
+	damaged := copyDir(t, run)
 	if err := os.Truncate(filepath.Join(damaged, "checkpoints/step-00000000/model-r0000-of-0001.safetensors"), 100); err != nil {
 		t.Fatal(err)
 	}
-	spoilt := func(name, from, to string) string {
-		dir := t.TempDir()
-		if err := os.CopyFS(dir, os.DirFS(filepath.Join(golden, "jamba_1to7"))); err != nil {
-			t.Fatal(err)
-		}
-		rewrite(t, filepath.Join(dir, name), from, to)
+	spoilt := func(name, old, new string) string {
+		dir := copyDir(t, from)
+		rewrite(t, filepath.Join(dir, name), old, new)
 		return dir
 	}
 	index := func(text string) string {
-		dir := spoilt("config.json", "{", "{")
+		dir := copyDir(t, from)
 		if err := os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -218,6 +209,16 @@ func TestHubFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// copyDir returns a copy of a directory.
+func copyDir(t *testing.T, from string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), filepath.Base(from))
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func rewrite(t *testing.T, name, from, to string) {

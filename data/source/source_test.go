@@ -187,41 +187,53 @@ func writeParquet(t *testing.T, texts []string, masks [][]int32) string {
 		_, err = ids.(*parquetfile.Int64ColumnChunkWriter).WriteBatch(make([]int64, n), nil, nil)
 		must(err)
 		must(ids.Close())
-		column, err := group.NextColumn()
-		must(err)
-		var values []parquet.ByteArray
-		var levels []int16
-		for _, s := range texts[:n] {
-			levels = append(levels, 0)
-			if s != "null" {
-				levels[len(levels)-1] = 1
-				values = append(values, parquet.ByteArray(s))
-			}
-		}
-		_, err = column.(*parquetfile.ByteArrayColumnChunkWriter).WriteBatch(values, levels, nil)
-		must(err)
-		must(column.Close())
-		column, err = group.NextColumn()
-		must(err)
-		var numbers []int32
-		var definitions, repetitions []int16
-		for _, m := range masks[:n] {
-			if m == nil {
-				definitions, repetitions = append(definitions, 0), append(repetitions, 0)
-			}
-			for i, v := range m {
-				definitions, repetitions = append(definitions, 3), append(repetitions, int16(min(i, 1)))
-				numbers = append(numbers, v)
-			}
-		}
-		_, err = column.(*parquetfile.Int32ColumnChunkWriter).WriteBatch(numbers, definitions, repetitions)
-		must(err)
-		must(column.Close())
+		must(writeTexts(group, texts[:n]))
+		must(writeMasks(group, masks[:n]))
 		must(group.Close())
 		texts, masks = texts[n:], masks[n:]
 	}
 	must(w.Close())
 	return path
+}
+
+// writeTexts writes the column of texts; "null" is none.
+func writeTexts(group parquetfile.SerialRowGroupWriter, texts []string) error {
+	column, err := group.NextColumn()
+	if err != nil {
+		return err
+	}
+	var values []parquet.ByteArray
+	var levels []int16
+	for _, s := range texts {
+		levels = append(levels, 0)
+		if s != "null" {
+			levels[len(levels)-1] = 1
+			values = append(values, parquet.ByteArray(s))
+		}
+	}
+	_, err = column.(*parquetfile.ByteArrayColumnChunkWriter).WriteBatch(values, levels, nil)
+	return errors.Join(err, column.Close())
+}
+
+// writeMasks writes the column of masks; nil is none.
+func writeMasks(group parquetfile.SerialRowGroupWriter, masks [][]int32) error {
+	column, err := group.NextColumn()
+	if err != nil {
+		return err
+	}
+	var numbers []int32
+	var definitions, repetitions []int16
+	for _, m := range masks {
+		if m == nil {
+			definitions, repetitions = append(definitions, 0), append(repetitions, 0)
+		}
+		for i, v := range m {
+			definitions, repetitions = append(definitions, 3), append(repetitions, int16(min(i, 1)))
+			numbers = append(numbers, v)
+		}
+	}
+	_, err = column.(*parquetfile.Int32ColumnChunkWriter).WriteBatch(numbers, definitions, repetitions)
+	return errors.Join(err, column.Close())
 }
 
 func TestParquet(t *testing.T) {

@@ -154,25 +154,34 @@ func rawCall(t *testing.T, address string, config *tls.Config, fields ...hpack.H
 	if err := framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
+	if err := writeFields(framer, fields); err != nil {
+		t.Fatal(err)
+	}
+	return answer(framer)
+}
+
+// writeFields writes the headers of a request, in as many frames as they need.
+func writeFields(framer *http2.Framer, fields []hpack.HeaderField) error {
 	var block strings.Builder
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range fields {
 		if err := encoder.WriteField(f); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
-	for rest, first := block.String(), true; rest != ""; first = false {
-		part := rest[:min(len(rest), 16<<10)]
-		rest = rest[len(part):]
-		if first {
-			err = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(part), EndHeaders: rest == "", EndStream: true})
-		} else {
-			err = framer.WriteContinuation(1, rest == "", []byte(part))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	const most = 16 << 10 // bytes of a frame
+	text := block.String()
+	part, rest := text[:min(len(text), most)], text[min(len(text), most):]
+	err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(part), EndHeaders: rest == "", EndStream: true})
+	for rest != "" && err == nil {
+		part, rest = rest[:min(len(rest), most)], rest[min(len(rest), most):]
+		err = framer.WriteContinuation(1, rest == "", []byte(part))
 	}
+	return err
+}
+
+// answer reads the headers of the answer, or how there was none.
+func answer(framer *http2.Framer) map[string]string {
 	got := map[string]string{}
 	for {
 		frame, err := framer.ReadFrame()
@@ -262,6 +271,36 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// flood opens connections to an address, of which it keeps 500, until the returned
+// function is called: it tells how many were open then.
+func flood(address string) (stop func() int) {
+	quit, ended := make(chan struct{}), make(chan int)
+	go func() {
+		var held []net.Conn
+		for {
+			select {
+			case <-quit:
+				for _, c := range held {
+					c.Close()
+				}
+				ended <- len(held)
+				return
+			default:
+			}
+			if c, err := net.Dial("tcp", address); err == nil {
+				if held = append(held, c); len(held) > 500 {
+					held[0].Close()
+					held = held[1:]
+				}
+			}
+		}
+	}()
+	return func() int {
+		close(quit)
+		return <-ended
+	}
+}
+
 // TestFlood: while strangers knock without end, ranks join and compute.
 func TestFlood(t *testing.T) {
 	t.Parallel()
@@ -270,28 +309,7 @@ func TestFlood(t *testing.T) {
 	addresses := []string{nodes[0].Addr(), nodes[1].Addr()}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	stop := make(chan struct{})
-	stopped := make(chan int)
-	go func() {
-		var held []net.Conn
-		for {
-			select {
-			case <-stop:
-				for _, c := range held {
-					c.Close()
-				}
-				stopped <- len(held)
-				return
-			default:
-			}
-			if c, err := net.Dial("tcp", addresses[0]); err == nil {
-				if held = append(held, c); len(held) > 500 {
-					held[0].Close()
-					held = held[1:]
-				}
-			}
-		}
-	}()
+	strangers := flood(addresses[0])
 	done := make(chan error, 2)
 	for rank, node := range nodes {
 		go func() {
@@ -319,8 +337,7 @@ func TestFlood(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	close(stop)
-	if n := <-stopped; n < 100 {
+	if n := strangers(); n < 100 {
 		t.Logf("only %d strangers", n)
 	}
 }
