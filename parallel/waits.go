@@ -29,26 +29,43 @@ func (w *Waits) add(g *communicator) {
 	w.groups = append(w.groups, g)
 }
 
-// Longer describes the operations that have gone on for longer than d: which, for how
-// long, and which rank has not answered.
-func (w *Waits) Longer(d time.Duration) []string {
+// Wait is an operation that goes on.
+type Wait struct {
+	Kind  Kind
+	Op    Op
+	Group string
+	Rank  int // that waits, in the world
+	Peer  int // that it waits for at the moment, -1: none
+	For   time.Duration
+}
+
+// Operation names what is waited in.
+func (w Wait) Operation() string {
+	return fmt.Sprintf("%s %q of group %s in step %d", w.Kind, w.Op.Name, w.Group, w.Op.Step)
+}
+
+// String says which operation, for how long, and which rank has not answered.
+func (w Wait) String() string {
+	text := fmt.Sprintf("%s on rank %d, for %v", w.Operation(), w.Rank, w.For.Round(time.Second))
+	if w.Peer >= 0 {
+		text += fmt.Sprintf("; rank %d has not answered", w.Peer)
+	}
+	return text
+}
+
+// Longer lists the operations that have gone on for longer than d.
+func (w *Waits) Longer(d time.Duration) []Wait {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var list []string
+	var list []Wait
 	for _, g := range w.groups {
 		c := g.current.Load()
 		if c == nil {
 			continue
 		}
-		waited := time.Since(c.since)
-		if waited < d {
-			continue
+		if waited := time.Since(c.since); waited >= d {
+			list = append(list, Wait{c.kind, c.op, g.name, g.transport.Rank(), int(g.peer.Load()) - 1, waited})
 		}
-		text := fmt.Sprintf("%s %q of group %s in step %d on rank %d, for %v", c.kind, c.op.Name, g.name, c.op.Step, g.transport.Rank(), waited.Round(time.Second))
-		if peer := g.peer.Load(); peer > 0 {
-			text += fmt.Sprintf("; rank %d has not answered", peer-1)
-		}
-		list = append(list, text)
 	}
 	return list
 }

@@ -40,7 +40,11 @@ func (r *run) train(ctx context.Context) error {
 	if err := r.openAudit(); err != nil {
 		return err
 	}
-	r.watchdog = newWatchdog(time.Duration(r.cfg.Trainer.HangSeconds)*time.Second, &r.team.waits, os.Stderr)
+	var still func(Standstill)
+	if w := r.opt.World; w != nil {
+		still = w.Still
+	}
+	r.watchdog = newWatchdog(time.Duration(r.cfg.Trainer.HangSeconds)*time.Second, &r.team.waits, os.Stderr, still)
 	defer r.watchdog.close()
 	defer context.AfterFunc(ctx, func() { r.printf("stopping after this step; once more stops at once") })()
 	for r.done < steps {

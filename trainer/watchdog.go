@@ -17,14 +17,15 @@ type watchdog struct {
 	patience time.Duration
 	waits    *parallel.Waits
 	out      io.Writer
-	last     atomic.Int64 // when it was last alive, in nanoseconds
+	still    func(Standstill) // nil: nobody else is told
+	last     atomic.Int64     // when it was last alive, in nanoseconds
 	done     chan struct{}
 	ended    chan struct{}
 }
 
 // newWatchdog starts one; without patience it does nothing.
-func newWatchdog(patience time.Duration, waits *parallel.Waits, out io.Writer) *watchdog {
-	w := &watchdog{patience: patience, waits: waits, out: out, done: make(chan struct{}), ended: make(chan struct{})}
+func newWatchdog(patience time.Duration, waits *parallel.Waits, out io.Writer, still func(Standstill)) *watchdog {
+	w := &watchdog{patience: patience, waits: waits, out: out, still: still, done: make(chan struct{}), ended: make(chan struct{})}
 	w.alive()
 	if patience == 0 {
 		close(w.ended)
@@ -58,11 +59,32 @@ func (w *watchdog) run() {
 		case <-ticker.C:
 		}
 		last := w.last.Load()
-		if time.Since(time.Unix(0, last)) >= w.patience && told != last {
+		since := time.Since(time.Unix(0, last))
+		if w.still != nil && since >= w.patience/2 {
+			w.still(w.standstill(since))
+		}
+		if since >= w.patience && told != last {
 			told = last
 			w.tell()
 		}
 	}
+}
+
+// Standstill is a rank that has taken no step for a while.
+type Standstill struct {
+	Since     time.Duration // the last step
+	Operation string        // collective that it waits in for longest; "": none
+	Waiting   time.Duration
+}
+
+func (w *watchdog) standstill(since time.Duration) Standstill {
+	s := Standstill{Since: since}
+	for _, wait := range w.waits.Longer(w.patience / 4) {
+		if wait.For > s.Waiting {
+			s.Operation, s.Waiting = wait.Operation(), wait.For
+		}
+	}
+	return s
 }
 
 // maxStacks bounds what is printed of the stacks.
@@ -76,8 +98,8 @@ func (w *watchdog) tell() {
 	if len(waits) == 0 {
 		b.WriteString(": this worker waits in no collective; a step may take that long (see trainer.hang_seconds)")
 	}
-	for _, text := range waits {
-		b.WriteString("\nwarning: not answered: " + text)
+	for _, wait := range waits {
+		b.WriteString("\nwarning: not answered: " + wait.String())
 	}
 	stacks := make([]byte, maxStacks)
 	stacks = stacks[:runtime.Stack(stacks, true)]

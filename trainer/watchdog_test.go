@@ -62,7 +62,7 @@ func TestHang(t *testing.T) {
 		{"no step for 200ms: this worker waits in no collective", "stacks of this worker:", "TestHang"},
 	} {
 		out := &lockedText{more: make(chan struct{}, 1)}
-		w := newWatchdog(200*time.Millisecond, &waits[rank], out)
+		w := newWatchdog(200*time.Millisecond, &waits[rank], out, nil)
 		select {
 		case <-out.more:
 		case <-time.After(20 * time.Second):
@@ -88,7 +88,7 @@ func TestHang(t *testing.T) {
 func TestNoHang(t *testing.T) {
 	t.Parallel()
 	quiet := &lockedText{more: make(chan struct{}, 1)}
-	w := newWatchdog(10*time.Second, &parallel.Waits{}, quiet)
+	w := newWatchdog(10*time.Second, &parallel.Waits{}, quiet, nil)
 	w.last.Store(time.Now().Add(-9 * time.Second).UnixNano())
 	w.alive()
 	time.Sleep(1200 * time.Millisecond) // two looks
@@ -97,7 +97,7 @@ func TestNoHang(t *testing.T) {
 		t.Errorf("it says %.200s", quiet)
 	}
 	out := &lockedText{more: make(chan struct{}, 1)}
-	w = newWatchdog(100*time.Millisecond, &parallel.Waits{}, out)
+	w = newWatchdog(100*time.Millisecond, &parallel.Waits{}, out, nil)
 	<-out.more
 	time.Sleep(500 * time.Millisecond)
 	w.close()

@@ -43,6 +43,9 @@ type World struct {
 	// Watch, if there is one, is told of every step that this rank has taken, between
 	// steps: it must not block.
 	Watch func(Progress)
+	// Still, if there is one, is told now and then of a rank that has taken no step for
+	// half of the configuration's HangSeconds. It must not block.
+	Still func(Standstill)
 }
 
 // Progress is what a rank says of itself after a step.

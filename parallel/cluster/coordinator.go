@@ -54,6 +54,7 @@ type Coordinator struct {
 	lastFault string
 	rejoin    bool // for a larger world at the next checkpoint
 	blamed    blame
+	hung      int64 // step after which the generation was last said to stand still
 }
 
 // peer is a worker that has joined.

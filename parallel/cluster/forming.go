@@ -103,7 +103,7 @@ func (c *Coordinator) form(mesh Mesh) {
 		p.acked, p.ready, p.done, p.slow, p.narrow, p.fresh, p.report = false, nil, false, false, false, false, Report{}
 		g.Members = append(g.Members, Member{Worker: p.hello.Worker, Incarnation: id, Address: p.hello.Address})
 	}
-	c.plan, c.phase, c.deadline = g, PhasePersisting, forever
+	c.plan, c.phase, c.deadline, c.hung = g, PhasePersisting, forever, -1
 	c.do(Persist{Plan: g})
 }
 

@@ -129,7 +129,8 @@ type Report struct {
 	Loss      float64 `json:"loss"`      // cross-entropy of the last step
 	Imbalance float64 `json:"imbalance"` // load of the busiest expert over the mean, worst layer; 0: no experts
 	Steps     int64   `json:"steps"`     // of the whole run; 0: not known
-	Operation string  `json:"operation"` // collective that it waits in
+	Still     float64 `json:"still"`     // seconds without a step; 0: not for long
+	Operation string  `json:"operation"` // collective that it then waits in, "": none
 	Waiting   float64 `json:"waiting"`   // seconds for which it has
 }
 

@@ -20,6 +20,7 @@ func (c *Coordinator) reported(p *peer, r Report) {
 			return
 		}
 	}
+	c.hangs()
 	if stepped {
 		p.fresh = true
 		c.straggle(p)

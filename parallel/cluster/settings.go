@@ -31,6 +31,8 @@ type Settings struct {
 	BackoffBase time.Duration // before the second try without progress; doubles
 	BackoffMax  time.Duration
 
+	Hang time.Duration // without a step of any member, to say who waits for whom; 0: never
+
 	StragglerWarn  float64 // times the median step
 	StragglerEvict float64 // times the median step, if there is a spare worker
 }

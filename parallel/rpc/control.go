@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,6 +44,10 @@ const closeTimeout = 2 * time.Second
 // ErrBlocked is returned by Session.Send when the peer takes no messages.
 var ErrBlocked = errors.New("the peer takes no messages")
 
+// ErrGone is returned by Open when nobody listens at the address any more: the process
+// that did has ended.
+var ErrGone = errors.New("nobody listens there")
+
 // Session is a two-way stream of small messages between two processes. It breaks as
 // soon as either of them dies. Send may be called by several goroutines, Recv by one.
 type Session struct {
@@ -73,7 +80,12 @@ func (n *Node) OnSession(handle func(*Session)) {
 // Open opens a session with the node at an address, which must have the right to
 // coordinate.
 func (n *Node) Open(ctx context.Context, address string) (*Session, error) {
-	conn, err := n.dial(address, pki.Coordinator, "")
+	var gone atomic.Bool
+	conn, err := n.dial(address, pki.Coordinator, "", grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := n.connect(ctx, address)
+		gone.Store(errors.Is(err, syscall.ECONNREFUSED))
+		return c, err
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("open a session with %s: %w", address, err)
 	}
@@ -91,10 +103,15 @@ func (n *Node) Open(ctx context.Context, address string) (*Session, error) {
 	}
 	if !stop() || err != nil {
 		s.Break()
-		if err == nil {
-			err = ctx.Err()
+		switch {
+		case gone.Load():
+			err = fmt.Errorf("%w: %w", parallel.ErrLost, ErrGone)
+		case err == nil:
+			err = sessionError(ctx.Err())
+		default:
+			err = sessionError(err)
 		}
-		return nil, fmt.Errorf("open a session with %s: %w", address, sessionError(err))
+		return nil, fmt.Errorf("open a session with %s: %w", address, err)
 	}
 	s.stream, s.finish = stream, stream.CloseSend
 	go s.write()

@@ -116,11 +116,11 @@ func (n *Node) Close() error {
 
 // dial prepares a connection to a process that must have a role, and the certificate of
 // a worker if a name is given.
-func (n *Node) dial(address string, role pki.Role, name string) (*grpc.ClientConn, error) {
+func (n *Node) dial(address string, role pki.Role, name string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err := allowed(address, n.options); err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+address,
+	return grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(n.options.clientCredentials(role, name)),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaderList),
@@ -132,7 +132,7 @@ func (n *Node) dial(address string, role pki.Role, name string) (*grpc.ClientCon
 		grpc.WithContextDialer(n.connect),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
-	)
+	}, more...)...)
 }
 
 // connect makes a connection.

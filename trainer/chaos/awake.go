@@ -12,6 +12,7 @@ type awake struct {
 	mu   sync.Mutex
 	seen time.Time
 	sum  time.Duration
+	gaps int
 }
 
 const (
@@ -38,9 +39,19 @@ func (a *awake) now() time.Duration {
 	now := time.Now()
 	if gap := now.Sub(a.seen); gap < asleep {
 		a.sum += gap
+	} else {
+		a.gaps++
 	}
 	a.seen = now
 	return a.sum
+}
+
+// slept counts how often everything stood still. What was measured meanwhile is of no use.
+func (a *awake) slept() int {
+	a.now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.gaps
 }
 
 // pause waits, unless the context ends.

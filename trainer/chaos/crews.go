@@ -62,10 +62,12 @@ func (l *lab) measureKills(ctx context.Context) (*kills, error) {
 		if err != nil {
 			return nil, err
 		}
+		slept := l.awake.slept()
 		at, err := c.send(i%4, syscall.SIGKILL)
 		if err != nil {
 			return nil, err
 		}
+		var noticed, succeeded []time.Duration
 		if i%4 == boss {
 			// Its successor says nothing of the generation before: it takes the lease.
 			seen, err := c.until(ctx, "nobody takes the lease", func() (bool, error) {
@@ -75,19 +77,22 @@ func (l *lab) measureKills(ctx context.Context) (*kills, error) {
 			if err != nil {
 				return nil, err
 			}
-			k.succeeded = append(k.succeeded, seen.Sub(at))
+			succeeded = append(succeeded, seen.Sub(at))
 		} else {
 			seen, err := c.ends(ctx, at, before)
 			if err != nil {
 				return nil, err
 			}
-			k.noticed = append(k.noticed, seen.Sub(at))
+			noticed = append(noticed, seen.Sub(at))
 		}
 		trains, err := c.trains(ctx, at, before)
 		if err != nil {
 			return nil, err
 		}
-		k.recovered = append(k.recovered, trains.Sub(at))
+		if l.awake.slept() == slept {
+			k.noticed, k.succeeded = append(k.noticed, noticed...), append(k.succeeded, succeeded...)
+			k.recovered = append(k.recovered, trains.Sub(at))
+		}
 	}
 	l.killed = k
 	return k, c.numbersGrow()
@@ -199,6 +204,7 @@ func killedCoordinator(ctx context.Context, l *lab) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
+		slept := l.awake.slept()
 		at, err := c.send(boss, syscall.SIGKILL)
 		if err != nil {
 			return result{}, err
@@ -218,7 +224,9 @@ func killedCoordinator(ctx context.Context, l *lab) (result, error) {
 		if _, said := c.out.when(at, "coordinates from now on"); !said {
 			return result{}, fmt.Errorf("the successor of worker %d does not say that it coordinates", boss)
 		}
-		times = append(times, trains.Sub(at))
+		if l.awake.slept() == slept {
+			times = append(times, trains.Sub(at))
+		}
 	}
 	worst := quantile(times, 1)
 	figure := fmt.Sprintf("%d kills, recovery p50 %s, worst %s", len(times), secondsOf(quantile(times, 0.5)), secondsOf(worst))
@@ -333,7 +341,7 @@ func massRestart(ctx context.Context, l *lab) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
-		at := time.Now()
+		slept, at := l.awake.slept(), time.Now()
 		var errs error
 		for rank := range c.size {
 			_, err := c.send(rank, syscall.SIGKILL)
@@ -353,7 +361,9 @@ func massRestart(ctx context.Context, l *lab) (result, error) {
 		if n := len(list[len(list)-1].Members); n != c.size {
 			return result{}, fmt.Errorf("only %d of %d workers came back", n, c.size)
 		}
-		times = append(times, back.Sub(at))
+		if l.awake.slept() == slept {
+			times = append(times, back.Sub(at))
+		}
 	}
 	worst := quantile(times, 1)
 	return result{fmt.Sprintf("%d times, all of 4 train again after %s at worst", len(times), secondsOf(worst)), worst <= 15*time.Second}, c.numbersGrow()

@@ -57,11 +57,14 @@ func (l *lab) splits(ctx context.Context, kinds []split, times int) (result, err
 	made := 0 // generations in one partition, at most
 	for range times {
 		for _, kind := range kinds {
+			slept := l.awake.slept()
 			s, err := f.split(ctx, chance, kind)
 			if err != nil {
 				return result{figure: fmt.Sprintf("%s, after %d partitions:", kind.name, len(heals))}, err
 			}
-			heals, gaps, made = append(heals, s.healed), append(gaps, s.gap), max(made, s.made)
+			if l.awake.slept() == slept {
+				heals, gaps, made = append(heals, s.healed), append(gaps, s.gap), max(made, s.made)
+			}
 		}
 	}
 	if err := f.stopAll(); err != nil {

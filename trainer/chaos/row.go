@@ -54,7 +54,7 @@ type Report struct {
 
 // rows is the scorecard, by number.
 func rows() []row {
-	all := slices.Concat(singleRows, crewRows, auditRows, diskRows, inputRows, rateRows, guardRows, networkRows)
+	all := slices.Concat(singleRows, crewRows, auditRows, diskRows, inputRows, rateRows, guardRows, networkRows, hangRows)
 	slices.SortFunc(all, func(a, b row) int { return a.number - b.number })
 	return all
 }

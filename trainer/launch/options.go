@@ -53,6 +53,7 @@ func settings(cfg trainer.Config, run string) cluster.Settings {
 	}
 	s.JoinWindow = time.Duration(p.JoinWindowSeconds) * time.Second
 	s.Restarts = p.Restarts
+	s.Hang = time.Duration(cfg.Trainer.HangSeconds) * time.Second
 	return s
 }
 

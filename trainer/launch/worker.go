@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"jambalaya/checkpoint"
@@ -185,6 +186,7 @@ func (w *worker) checkpoints() []cluster.Checkpoint {
 func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
 	cfg := w.cfg
 	cfg.Parallel.Data, cfg.Parallel.Expert = a.Generation.Mesh.Data, a.Generation.Mesh.Expert
+	var last lastReport
 	err := trainer.Run(ctx, cfg, trainer.Options{Name: w.opt.Name, Out: w.opt.Out, Stdout: w.opt.Stdout, World: &trainer.World{
 		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Ready: a.Ready, Silent: Launched(),
 		Fence: func() error {
@@ -193,7 +195,8 @@ func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
 			}
 			return nil
 		},
-		Watch: func(p trainer.Progress) { a.Report(report(p)) },
+		Watch: func(p trainer.Progress) { a.Report(last.progress(p)) },
+		Still: func(s trainer.Standstill) { a.Report(last.still(s)) },
 	}})
 	return result(ctx, err)
 }
@@ -237,6 +240,27 @@ func report(p trainer.Progress) cluster.Report {
 		}
 		r.Imbalance = max(r.Imbalance, top*float64(len(layer)))
 	}
+	return r
+}
+
+// lastReport is what the coordinator hears of again while no step is taken.
+type lastReport struct {
+	mu     sync.Mutex
+	report cluster.Report
+}
+
+func (l *lastReport) progress(p trainer.Progress) cluster.Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report = report(p)
+	return l.report
+}
+
+func (l *lastReport) still(s trainer.Standstill) cluster.Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.report
+	r.Still, r.Operation, r.Waiting = s.Since.Seconds(), s.Operation, s.Waiting.Seconds()
 	return r
 }
 

@@ -240,6 +240,9 @@ func (a *agent) connect(c cluster.Connect) {
 		defer cancel()
 		s, err := a.opt.Node.Open(ctx, c.Address)
 		if err != nil {
+			if errors.Is(err, rpc.ErrGone) {
+				a.keeper.gone(c.Term)
+			}
 			// A moment, so that a coordinator that is not there is not asked all the time.
 			time.Sleep(2 * tick)
 			a.post(func() {
@@ -256,6 +259,7 @@ func (a *agent) connect(c cluster.Connect) {
 			}
 			a.link = s
 			a.ever.Store(true)
+			a.keeper.with.Store(c.Term)
 			a.step(cluster.Connected{Term: c.Term})
 		})
 		a.listen(s)

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"jambalaya/parallel/cluster"
@@ -20,6 +21,18 @@ type keeper struct {
 	done      chan struct{}
 	stopped   chan struct{}
 	said      string // last fault
+
+	with atomic.Uint64 // term whose holder this process was with last
+	dead atomic.Uint64 // term whose holder has ended
+}
+
+// gone says that nobody listens any more at the address of a term's holder. Who was with
+// it need not wait for its lease to expire. Should the holder live all the same, it is
+// fenced as one that was replaced in its sleep.
+func (k *keeper) gone(term uint64) {
+	if k.with.Load() == term {
+		k.dead.Store(term)
+	}
 }
 
 func (a *agent) keep() *keeper {
@@ -105,7 +118,9 @@ func (k *keeper) look(now time.Duration) {
 		k.trouble(fmt.Errorf("the lease in the run's directory is of run %q, not %q", record.Run, opt.Settings.Run))
 		return
 	}
-	if !k.candidate.Due(now, record) || opt.Late && !k.a.ever.Load() {
+	left := record
+	left.Released = left.Released || left.Term != 0 && left.Term == k.dead.Load()
+	if !k.candidate.Due(now, left) || opt.Late && !k.a.ever.Load() {
 		k.found(record)
 		return
 	}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package chaos
+
+func makePipe(string) error { return errSkip{"needs a named pipe"} }
