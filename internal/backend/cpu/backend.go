@@ -79,7 +79,9 @@ func (b *Backend) Alloc(bytes int64) (engine.Memory, error) {
 	if uintptr(unsafe.Pointer(&lines[0]))%64 != 0 { // Go aligns large blocks to pages
 		skip = 1
 	}
-	return &memory{lines: lines[skip : int64(skip)+n]}, nil
+	m := &memory{lines: lines[skip : int64(skip)+n]}
+	adviseHuge(m)
+	return m, nil
 }
 
 // Free implements engine.Backend; the collector does the rest.

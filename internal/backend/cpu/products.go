@@ -80,7 +80,7 @@ func (p *products) tileTask(task, worker int) {
 	row, col := (task-first)%c.rows, (task-first)/c.rows
 	i0, i1 := cut(g.M, c.rows, row)
 	p0, p1 := cut(g.Panels(), c.columns, col)
-	g.Compute(&p.b.work[worker], i0, i1, p0, p1, nil)
+	g.Compute(&p.b.work[worker], i0, i1, p0, p1)
 }
 
 // cut returns the range of part i when n is cut into parts that differ by one at most.

@@ -13,8 +13,8 @@ type Mat struct {
 // Gemm is the product C[M,N] = A[M,K] B[K,N], or C += A B with Accumulate. C has rows LdC floats apart and must
 // not overlap A or B.
 //
-// It is computed in tiles, by Run, or by several workers with Compute (or Pack and Tile). Columns come in panels (see Panels);
-// a tile is a range of rows by a range of panels. Every element of C is a sum over K in an order that follows
+// It is computed in tiles, by Run, or by several workers with Compute (or Pack and Tile). Columns come in panels (see
+// Panels); a tile is a range of rows by a range of panels. Every element of C is a sum over K in an order that follows
 // from M, N and K alone, so the bits do not depend on the tiles.
 type Gemm struct {
 	M, N, K    int
@@ -181,5 +181,5 @@ func (g *Gemm) Run(ws *Workspace) {
 	if err := g.Check(); err != nil {
 		panic(err)
 	}
-	g.Compute(ws, 0, g.M, 0, g.Panels(), nil)
+	g.Compute(ws, 0, g.M, 0, g.Panels())
 }

@@ -32,9 +32,8 @@ func (g *Gemm) Tile(ws *Workspace, packed []float32, base, i0, i1, p0, p1 int) {
 	}
 }
 
-// Compute is Tile for panels that nobody has packed: it packs each just before its first use. next is the product
-// whose first rows and panel are prefetched towards the end, or nil.
-func (g *Gemm) Compute(ws *Workspace, i0, i1, p0, p1 int, next *Gemm) {
+// Compute is Tile for panels that nobody has packed: it packs each just before its first use.
+func (g *Gemm) Compute(ws *Workspace, i0, i1, p0, p1 int) {
 	if g.simple(ws, i0, i1, p0, p1) {
 		return
 	}
