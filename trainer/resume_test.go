@@ -28,6 +28,7 @@ const (
 	childDir    = "JAMBALAYA_TEST_RUN"     // the run's directory
 	childCache  = "JAMBALAYA_TEST_CACHE"   // of the shards
 	childKillOp = "JAMBALAYA_TEST_KILL_OP" // die at this operation on the checkpoints' file system
+	childFault  = "JAMBALAYA_TEST_FAULT"   // let the GPU fail there instead
 )
 
 func TestMain(m *testing.M) {
@@ -58,7 +59,10 @@ func child(dir string) int {
 		opt.wrap = func(fsys vfs.FS) vfs.FS {
 			count := 0
 			return vfs.NewFaults(fsys, func(vfs.Op) error {
-				if count++; count == n {
+				switch count++; {
+				case count == n && os.Getenv(childFault) != "":
+					return breakDevice()
+				case count == n:
 					syscall.Kill(os.Getpid(), syscall.SIGKILL)
 					select {} // the signal is on its way
 				}
@@ -80,7 +84,7 @@ func child(dir string) int {
 func TestKilledRunsResumeBitIdentical(t *testing.T) {
 	t.Parallel()
 	cache, whole, killed := t.TempDir(), t.TempDir(), t.TempDir()
-	if _, err := runChild(t, whole, cache, 0, 0); err != nil {
+	if _, err := runChild(t, whole, cache, ending{}); err != nil {
 		t.Fatalf("uninterrupted run: %v", err)
 	}
 	rng := prng.New(uint64(time.Now().UnixNano()), "kills")
@@ -89,13 +93,13 @@ func TestKilledRunsResumeBitIdentical(t *testing.T) {
 		if i == 100 {
 			t.Fatalf("only %d of %d starts were killed", deaths, i)
 		}
-		op, delay := 0, time.Duration(0)
+		var end ending
 		if i%2 == 0 {
-			op = 10 + rng.IntN(60)
+			end.op = 10 + rng.IntN(60)
 		} else {
-			delay = time.Duration(1+rng.IntN(150)) * time.Millisecond
+			end.delay = time.Duration(1+rng.IntN(150)) * time.Millisecond
 		}
-		out, err := runChild(t, killed, cache, op, delay)
+		out, err := runChild(t, killed, cache, end)
 		if err == nil { // the run came to its end: once more from the start
 			if deaths < 20 {
 				compareRuns(t, whole, killed)
@@ -108,20 +112,31 @@ func TestKilledRunsResumeBitIdentical(t *testing.T) {
 		}
 		deaths++
 	}
-	if out, err := runChild(t, killed, cache, 0, 0); err != nil {
+	if out, err := runChild(t, killed, cache, ending{}); err != nil {
 		t.Fatalf("last start: %v\n%s", err, out)
 	}
 	compareRuns(t, whole, killed)
 }
 
-// runChild starts a process that trains in dir. It is killed at operation op, or a
-// delay after it has said that it trains; not at all if both are 0.
-func runChild(t *testing.T, dir, cache string, op int, delay time.Duration) (string, *exec.ExitError) {
+// ending is how a process that trains is kept from its end: killed at an operation on its
+// checkpoints' file system, or a delay after it has said that it trains; not at all if
+// both are 0. With fault the GPU fails at the operation instead.
+type ending struct {
+	op    int
+	delay time.Duration
+	fault bool
+}
+
+// runChild starts a process that trains in dir.
+func runChild(t *testing.T, dir, cache string, end ending) (string, *exec.ExitError) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), childDir+"="+dir, childCache+"="+cache)
-	if op > 0 {
-		cmd.Env = append(cmd.Env, childKillOp+"="+strconv.Itoa(op))
+	if end.op > 0 {
+		cmd.Env = append(cmd.Env, childKillOp+"="+strconv.Itoa(end.op))
+	}
+	if end.fault {
+		cmd.Env = append(cmd.Env, childFault+"=1")
 	}
 	var out bytes.Buffer
 	ready := &readyWriter{out: &out, mark: []byte("memory:"), ready: make(chan struct{})}
@@ -129,10 +144,10 @@ func runChild(t *testing.T, dir, cache string, op int, delay time.Duration) (str
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if delay > 0 {
+	if end.delay > 0 {
 		go func() {
 			<-ready.ready
-			time.Sleep(delay) // a random moment of the training that now begins
+			time.Sleep(end.delay) // a random moment of the training that now begins
 			cmd.Process.Kill()
 		}()
 	}
