@@ -1,21 +1,31 @@
 package cuda
 
-import "jambalaya/internal/engine"
+import (
+	"fmt"
+
+	"jambalaya/internal/engine"
+)
 
 func init() {
 	register("conv1d", conv1d)
 	register("conv1d_grad", conv1dGrad)
 }
 
-// Positions that a thread of the convolution walks along.
+// Positions that a thread of the convolution walks along, at most, and those it takes at a
+// time.
 const (
-	convTile     = 16
-	convGradTile = 32
+	convTile     = 64
+	convStep     = 8
+	convGradTile = 256
+	convGradStep = 4
 )
 
 const (
 	convThreads = 128
-	convWidth   = 4 // channels of a thread at most
+	convWidth   = 4                 // channels of a thread at most
+	convTaps    = 32 - convStep + 2 // at most: a word has a bit for each position that they see
+	convBlocks  = 512               // below which tiles are halved
+	convLeast   = 32                // positions of a tile
 )
 
 // convolution is the geometry of a convolution and its inputs.
@@ -30,6 +40,9 @@ func newConvolution(a *args) convolution {
 	c := convolution{batch: a.Attrs.Int("batch"), length: a.Attrs.Int("length"), taps: a.Attrs.Int("kernel")}
 	c.x, c.w, c.bias, c.docs, c.s0 = a.in(true), a.in(true), a.in(a.Attrs.Bool("bias")), a.in(true), a.in(a.Attrs.Bool("state"))
 	c.dim = c.x.Dim(1)
+	if c.taps > convTaps {
+		a.fail(fmt.Errorf("cuda: a convolution with %d taps is not supported: at most %d", c.taps, convTaps))
+	}
 	return c
 }
 
@@ -39,25 +52,34 @@ func (c convolution) channels() grid {
 	return grid{x: blocks(c.dim/c.width, threads), threads: threads}
 }
 
-// file compiles the kernels for the outputs of the operator and the gradients
-// that it takes.
-func (c *convolution) file(a *args, y, s1, dx, dy *engine.Tensor, states ...*engine.Tensor) file {
-	c.vec, c.width = vector(c.dim, append(states, c.x, c.s0, y, s1, dx, dy)...)
+// tiles cuts rows into tiles of up to `most` positions, and returns their length.
+func (c convolution) tiles(most int) (grid, int) {
+	g := c.channels()
+	g.z = c.batch
+	for g.y = blocks(c.length, most); most > convLeast && g.x*g.y*g.z < convBlocks; g.y = blocks(c.length, most) {
+		most /= 2
+	}
+	return g, most
+}
+
+// file compiles the kernels for the positions of a step, the outputs of the operator and
+// the gradients that it takes.
+func (c *convolution) file(a *args, step int, y, s1, dx, dy *engine.Tensor, states ...*engine.Tensor) file {
+	c.vec, c.width = vector(c.dim, append(states, c.x, c.w, c.bias, c.s0, y, s1, dx, dy)...)
 	if c.width > convWidth { // the windows of more channels take too many registers
 		c.vec, c.width = constant("VEC", convWidth), convWidth
 	}
-	return a.file("conv1d", c.vec, constant("K", c.taps), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
+	return a.file("conv1d", c.vec, constant("K", c.taps), constant("STEP", step), typed("X", c.x), typed("W", c.w), typed("BIAS", c.bias), typed("Y", y),
 		typed("DX", dx), typed("DY", dy))
 }
 
 func conv1d(a *args) {
 	c := newConvolution(a)
 	y, s1 := a.out(0), a.out(1)
-	f := c.file(a, y, s1, nil, nil)
+	f := c.file(a, convStep, y, s1, nil, nil)
 	if y != nil {
-		g := c.channels()
-		g.y, g.z = blocks(c.length, convTile), c.batch
-		f.launch("conv1d", g, y, c.x, c.w, c.bias, c.docs, c.s0, c.length, c.dim, convTile)
+		g, tile := c.tiles(convTile)
+		f.launch("conv1d", g, y, c.x, c.w, c.bias, c.docs, c.s0, c.length, c.dim, tile)
 	}
 	if s1 != nil && c.taps > 1 {
 		g := c.channels()
@@ -77,12 +99,11 @@ func conv1dGrad(a *args) {
 	if c.s0 != nil {
 		ds0 = a.Out[len(a.Out)-1]
 	}
-	f := c.file(a, nil, nil, dx, dy, ds0, ds1)
-	g := c.channels()
-	g.y, g.z = blocks(c.length, convGradTile), c.batch
+	f := c.file(a, convGradStep, nil, nil, dx, dy, ds0, ds1)
+	g, tile := c.tiles(convGradTile)
 	parts, stride := g.y*g.z, c.dim*(c.taps+1)
 	sums := a.scratch(parts * stride)
-	f.launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, convGradTile)
+	f.launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, tile)
 	a.sumParts(dw, sums, parts, stride, c.dim*c.taps)
 	a.sumParts(dbias, sums+address(4*c.dim*c.taps), parts, stride, c.dim)
 }

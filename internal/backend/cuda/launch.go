@@ -54,6 +54,10 @@ func newLaunch(b *Backend, f *function, g grid, arguments []any) (*launch, error
 		if err := b.driver.check("shared memory of "+f.name, syscall(b.driver.setFunction, f.handle, maxDynamicShared, uintptr(g.shared))); err != nil {
 			return nil, err
 		}
+		const carveout, all = 9, 100 // of the first-level cache, so that as many blocks fit as can
+		if err := b.driver.check("shared memory of "+f.name, syscall(b.driver.setFunction, f.handle, carveout, all)); err != nil {
+			return nil, err
+		}
 		f.shared = g.shared
 	}
 	one := func(n int) uintptr { return uintptr(max(n, 1)) }

@@ -14,6 +14,7 @@ const (
 	scanMany        = 1 << 17 // threads to aim at with segments, and from which on a thread has two channels
 	scanStates      = 4       // states that a lane holds at most, where N allows
 	scanLanes       = 32
+	scanTile        = 32 // TILE of scan.cuh
 )
 
 // scan is the geometry of a selective scan and its inputs.
@@ -74,7 +75,7 @@ func (s scan) grid() grid {
 }
 
 func (s scan) file(a *args, name string, types ...define) file {
-	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("C", s.each), constant("GROUP", s.group), constant("THREADS", s.threads),
+	defines := []define{constant("N", s.states), constant("P", s.lanes), constant("C", s.each), constant("GROUP", s.group), constant("CHUNK", s.chunk), constant("THREADS", s.threads),
 		typed("TX", s.x), typed("TDT", s.dt), typed("TBIAS", s.bias), typed("TALOG", s.alog), typed("TB", s.b), typed("TC", s.c),
 		typed("TSKIP", s.skip), typed("TZ", s.z)}
 	return a.file(name, append(defines, types...)...)
@@ -85,7 +86,11 @@ func selectiveScan(a *args) {
 	y, h1, starts := a.out(0), a.out(1), a.out(2)
 	s.cut()
 	s.pair(y)
-	f := s.file(a, "scan", typed("TY", y))
+	if s.long(y) {
+		s.file(a, "scan_long", typed("TY", y), constant("BLOCKS", 2)).launch("scan_long", s.longGrid(), y, h1, starts, s.h0, s.inputs())
+		return
+	}
+	f := s.file(a, "scan", typed("TY", y), constant("AHEAD", s.ahead()))
 	carry := address(0)
 	if s.segments > 1 {
 		ends, deltas := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim)
@@ -96,9 +101,43 @@ func selectiveScan(a *args) {
 	f.launch("scan_forward", s.grid(), y, h1, starts, carry, s.h0, s.inputs())
 }
 
-// inputs is StructScan of scan.cu.
+// Threads of scan_long.cu, those that scan and those that prepare and finish, and its
+// lanes and positions at a time.
+const (
+	longThreads = 256
+	longOwners  = 128
+	longLanes   = 8
+)
+
+// long says whether the kernel of scan_long.cu can do it, in one pass: where there are too
+// few threads otherwise, but not with more lanes a channel.
+func (s *scan) long(y *engine.Tensor) bool {
+	const channels = longThreads / longLanes // of a block
+	if s.states != 2*longLanes || s.chunk != scanTile || s.dim%channels != 0 || y == nil ||
+		s.batch*s.dim*s.lanes >= scanFew || s.batch*s.dim*longLanes < scanFew {
+		return false
+	}
+	for _, t := range []*engine.Tensor{s.x, s.dt, s.z, s.b, s.c, y} {
+		if t.Off%16 != 0 {
+			return false
+		}
+	}
+	s.threads, s.lanes, s.group, s.each, s.segments, s.segment = longThreads, longLanes, longLanes, 1, 1, s.length
+	return true
+}
+
+func (s scan) longGrid() grid {
+	g := s.grid()
+	g.threads += longOwners
+	return g
+}
+
+// ahead is how many groups of positions a thread reads before it computes with the first.
+func (s scan) ahead() int { return min(2, scanTile/s.group) }
+
+// inputs is StructScan of scan.cuh.
 func (s scan) inputs() []byte {
-	return structure(s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z, s.docs, s.length, s.dim, s.chunk, s.segment)
+	return structure(s.x, s.dt, s.bias, s.alog, s.b, s.c, s.skip, s.z, s.docs, s.length, s.dim, s.segment)
 }
 
 // carry hands states, or their gradients, from segment to segment.
@@ -119,20 +158,39 @@ func selectiveScanGrad(a *args) {
 	bs, cs := a.scratch(g.x*tokens*s.states), a.scratch(g.x*tokens*s.states)
 	carry := address(0)
 	if s.segments > 1 {
-		ends, deltas := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim)
-		carry = a.scratch(s.parts() * s.size())
-		f.launch("scan_backward_ends", g, ends, deltas, dy, s.inputs())
-		s.carry(f, carry, ends, deltas, dh1, true)
+		carry = s.backwardCarry(a, dy, dh1)
 	}
-	turns := 1 // as in scan_grad.cu
-	if s.states == 4*s.lanes && s.lanes <= 8 {
-		turns = 4
-	}
-	g.shared = 4 * (s.chunk/s.group*s.each*s.threads*s.states/s.lanes + 2*turns*s.chunk*s.states + s.threads/32*s.chunk*2*s.states)
-	f.launch("scan_backward", g, structure(dx, ddt, dz, dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy, s.inputs())
+	g.shared = s.chunkBytes()
+	f.launch("scan_backward", g, structure(s.or(a, dx), s.or(a, ddt), s.or(a, dz), dh0, biases, skips, alogs, bs, cs), carry, dh1, starts, dy, s.inputs())
 	a.sumParts(a.out(2), biases, s.parts(), s.dim, s.dim)
 	a.sumParts(a.out(3), alogs, s.parts(), s.size(), s.size())
 	a.sumParts(a.out(4), bs, g.x, tokens*s.states, tokens*s.states)
 	a.sumParts(a.out(5), cs, g.x, tokens*s.states, tokens*s.states)
 	a.sumParts(a.out(6), skips, s.parts(), s.dim, s.dim)
+}
+
+// backwardCarry finds the gradient of the state after each segment.
+func (s scan) backwardCarry(a *args, dy, dh1 *engine.Tensor) address {
+	ends, deltas, carry := a.scratch(s.parts()*s.size()), a.scratch(s.parts()*s.dim), a.scratch(s.parts()*s.size())
+	s.threads = scanThreads
+	s.pair(dy)
+	f := s.file(a, "scan_grad_ends", typed("TDY", dy), constant("AHEAD", s.ahead()))
+	f.launch("scan_backward_ends", s.grid(), ends, deltas, dy, s.inputs())
+	s.carry(f, carry, ends, deltas, dh1, true)
+	return carry
+}
+
+// or is where a gradient of [T, D] goes: scratch memory if nobody asks for it.
+func (s scan) or(a *args, t *engine.Tensor) address {
+	if t == nil {
+		return a.scratch(s.batch * s.length * s.dim)
+	}
+	return at(t)
+}
+
+// chunkBytes is the size of Chunk in scan_grad.cu.
+func (s scan) chunkBytes() int {
+	noted, owned := s.chunk/s.group*s.threads*s.states/s.lanes, s.chunk/s.group*s.threads*4
+	sums, shared := s.threads/32*s.chunk*(2*s.states+8), 2*s.chunk*s.states
+	return 4*(noted+owned+sums+shared) + blocks(s.chunk, 16)*16
 }

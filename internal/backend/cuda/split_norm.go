@@ -15,10 +15,21 @@ func (a *args) three(there bool) (t [3]*engine.Tensor) {
 	return t
 }
 
-// splitParts is StructParts of split_norm.cu.
-func splitParts(a *args, w, dy, y [3]*engine.Tensor) []byte {
-	n := a.Attrs.Int("states")
-	return structure(w[0], w[1], w[2], dy[0], dy[1], dy[2], y[0], y[1], y[2], a.Attrs.Int("rank"), n, n)
+// splitWarps are the warps of a block, splitParts the blocks of the gradient at most.
+const (
+	splitWarps = 8
+	splitParts = 264
+)
+
+// splitFile compiles the kernels for the types of tensors.
+func splitFile(a *args, p, w, y, dy, dp *engine.Tensor) file {
+	return a.file("split_norm", constant("R", a.Attrs.Int("rank")), constant("S", a.Attrs.Int("states")), constant("NORM", flagged(a.Attrs.Bool("norm"))),
+		constant("WARPS", splitWarps), typed("P", p), typed("W", w), typed("Y", y), typed("DY", dy), typed("DP", dp))
+}
+
+// splitTensors is StructParts of split_norm.cu.
+func splitTensors(w, dy, y [3]*engine.Tensor) []byte {
+	return structure(w[0], w[1], w[2], dy[0], dy[1], dy[2], y[0], y[1], y[2])
 }
 
 // flagged is a condition as kernels take it.
@@ -44,25 +55,20 @@ func splitNorm(a *args) {
 	p, w := a.in(true), a.three(norm)
 	y := [3]*engine.Tensor{a.out(0), a.out(1), a.out(2)}
 	rows := p.Dim(0)
-	a.file("split_norm", typed("P", p), typed("W", w[0]), typed("Y", firstOf(y)), typed("DY", nil), typed("DP", nil)).
-		launch("split_norm", grid{x: blocks(rows, 8), threads: 32, rows: 8},
-			splitParts(a, w, [3]*engine.Tensor{}, y), a.out(3), p, rows, flagged(norm), float32(a.Attrs.Float("eps")))
+	splitFile(a, p, w[0], firstOf(y), nil, nil).launch("split_norm", grid{x: blocks(rows, splitWarps), threads: 32 * splitWarps},
+		splitTensors(w, [3]*engine.Tensor{}, y), a.out(3), p, rows, float32(a.Attrs.Float("eps")))
 }
 
 func splitNormGrad(a *args) {
 	norm := a.Attrs.Bool("norm")
 	p, w, rstd, dy := a.in(true), a.three(norm), a.in(norm), a.three(true)
 	rows, total := p.Dim(0), p.Dim(1)
-	parts, each := rowParts(rows, mostParts)
+	parts, each := rowParts(rows, splitParts)
 	sums := a.scratch(parts * total)
-	a.file("split_norm", typed("P", p), typed("W", w[0]), typed("Y", nil), typed("DY", dy[0]), typed("DP", a.out(0))).
-		launch("split_norm_grad", grid{x: parts, threads: 32, rows: 3, shared: 4 * total},
-			splitParts(a, w, dy, [3]*engine.Tensor{}), a.out(0), sums, p, rstd, rows, each, flagged(norm))
-	if !norm {
-		return
-	}
-	for i := range 3 {
-		a.sumParts(a.out(1+i), sums, parts, total, w[i].Size())
-		sums += address(4 * w[i].Size())
+	none, dw := [3]*engine.Tensor{}, [3]*engine.Tensor{a.out(1), a.out(2), a.out(3)}
+	f := splitFile(a, p, w[0], firstOf(dw), dy[0], a.out(0))
+	f.launch("split_norm_grad", grid{x: parts, threads: 32 * splitWarps}, splitTensors(w, dy, none), a.out(0), sums, p, rstd, rows, each)
+	if firstOf(dw) != nil {
+		f.launch("split_norm_sum", grid{x: blocks(total, 32), threads: 32, rows: 32}, splitTensors(none, none, dw), sums, parts)
 	}
 }

@@ -32,11 +32,12 @@ struct Barriers {
 
 #define ADDRESS(member) shared_address(&barriers.member)
 
-inline void init(Barriers &barriers) {
+// init takes how many threads or warps arrive where a step has been used.
+inline void init(Barriers &barriers, int users) {
 	if (threadIdx.x == 0) {
 		barrier_init(ADDRESS(own_full), 1), barrier_init(ADDRESS(own_free), 8);
-		for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 8);
-		for (int i = 0; i < STAGES; i++) barrier_init(ADDRESS(full[i]), 1), barrier_init(ADDRESS(free[i]), 8);
+		for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 256);
+		for (int i = 0; i < STAGES; i++) barrier_init(ADDRESS(full[i]), 1), barrier_init(ADDRESS(free[i]), users);
 		barrier_init_done();
 	}
 	__syncthreads();
@@ -92,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_grad_kv(bf16 
 	extern __shared__ unsigned char memory[];
 	__shared__ Barriers barriers;
 	unsigned k = (shared_address(memory) + 1023) & ~1023u, v = k + OWN, stages = v + OWN;
-	init(barriers);
+	init(barriers, 256);
 	int heads = (int)g.heads, kv_heads = (int)g.kv_heads, length = (int)g.length, of_group = heads / kv_heads;
 	int kv = blockIdx.x % kv_heads, b = blockIdx.x / kv_heads, k0 = blockIdx.y * ROWS;
 	ends += (index_t)b * length;
@@ -176,8 +177,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_grad_kv(bf16 
 		your_turn(group);
 		here = there;
 		gradients(here);
-		__syncwarp(); // all have read the statistics of the step before
-		if (lane == 0) arrive(ADDRESS(free[before]));
+		arrive(ADDRESS(free[before])); // every thread that has read the statistics
 	}
 	wgmma_fence();
 	multiply(dk, ds, here);
@@ -261,8 +261,7 @@ inline void compute(Barriers &barriers, unsigned q, bf16 *dqkv, const float *sta
 	for (unsigned turn = 0;; turn ^= 1, slot.next()) {
 		wait(ADDRESS(tile_full[slot.at]), slot.parity);
 		int tile = *(volatile int *)&barriers.tile[slot.at];
-		__syncwarp();
-		if (lane == 0) arrive(ADDRESS(tile_free[slot.at]));
+		arrive(ADDRESS(tile_free[slot.at])); // every thread that has read it
 		if (tile >= tiles) return;
 		Range r(tile, starts, g, batch);
 		int start[2];
@@ -338,7 +337,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_grad_q(bf16 *
 	extern __shared__ unsigned char memory[];
 	__shared__ Barriers barriers;
 	unsigned q = (shared_address(memory) + 1023) & ~1023u;
-	init(barriers);
+	init(barriers, 8);
 	if (threadIdx.x < 128) {
 		give_registers<24>();
 		if (threadIdx.x == 0) copy(barriers, q, own, own_dout, qkv, starts, next, g, (int)batch);

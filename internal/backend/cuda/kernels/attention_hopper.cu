@@ -150,8 +150,7 @@ inline void compute(Barriers &barriers, unsigned q, bf16 *out, float *lse, const
 	for (unsigned turn = 0;; turn ^= 1, slot.next()) {
 		wait(ADDRESS(tile_full[slot.at]), slot.parity);
 		int tile = *(volatile int *)&barriers.tile[slot.at];
-		__syncwarp();
-		if (lane == 0) arrive(ADDRESS(tile_free[slot.at]));
+		arrive(ADDRESS(tile_free[slot.at])); // every thread that has read it
 		if (tile >= tiles) return;
 		Range r(tile, starts, g, batch);
 		int start[2];
@@ -229,7 +228,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(bf16 *out, fl
 	unsigned q = (shared_address(memory) + 1023) & ~1023u;
 	if (threadIdx.x == 0) {
 		barrier_init(ADDRESS(q_full), 1), barrier_init(ADDRESS(q_free), 8);
-		for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 8);
+		for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 256);
 		for (int i = 0; i < STAGES; i++) {
 			barrier_init(ADDRESS(k_full[i]), 1), barrier_init(ADDRESS(k_free[i]), 8);
 			barrier_init(ADDRESS(v_full[i]), 1), barrier_init(ADDRESS(v_free[i]), 8);

@@ -28,17 +28,26 @@ extern "C" __global__ void token_starts(int *starts, const int *sorted, const in
 }
 
 // dtable[v] = sum of dy over the positions of v, in their order; zero for pad. A
-// block has a token, the second extent of the grid cuts columns.
-extern "C" __global__ void embedding_grad(W *dtable, const int *starts, const int *sorted, const DY *dy, index_t h, index_t pad) {
-	index_t v = blockIdx.x, c = ((index_t)blockIdx.y * blockDim.x + threadIdx.x) * VEC;
+// block has TOKENS tokens, most of which have no position: their bounds are read
+// together. The second extent of the grid cuts columns.
+extern "C" __global__ void embedding_grad(W *dtable, const int *starts, const int *sorted, const DY *dy, index_t vocab, index_t h, index_t pad) {
+	index_t token = (index_t)blockIdx.x * TOKENS, c = ((index_t)blockIdx.y * blockDim.x + threadIdx.x) * VEC;
 	if (c >= h) return;
-	float sum[VEC] = {};
-	int first = starts[v], last = v == pad ? first : starts[v + 1];
+	int bounds[TOKENS + 1];
+#pragma unroll
+	for (int i = 0; i <= TOKENS; i++) bounds[i] = starts[min(token + i, vocab)];
+#pragma unroll
+	for (int k = 0; k < TOKENS; k++) {
+		index_t v = token + k;
+		if (v >= vocab) return;
+		float sum[VEC] = {};
+		int last = v == pad ? bounds[k] : bounds[k + 1];
 #pragma unroll 4
-	for (int i = first; i < last; i++) {
-		float g[VEC];
-		ldv(g, dy + (index_t)sorted[i] * h + c);
-		for (int j = 0; j < VEC; j++) sum[j] += g[j];
+		for (int i = bounds[k]; i < last; i++) {
+			float g[VEC];
+			ldv(g, dy + (index_t)sorted[i] * h + c);
+			for (int j = 0; j < VEC; j++) sum[j] += g[j];
+		}
+		stv(dtable + v * h + c, sum);
 	}
-	stv(dtable + v * h + c, sum);
 }

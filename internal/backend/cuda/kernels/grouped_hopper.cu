@@ -130,8 +130,7 @@ template <int a_across, int b_across> struct Product {
 		for (;; slot.next()) {
 			wait(ADDRESS(tile_full[slot.at]), slot.parity);
 			Tile tile = barriers.tile[slot.at];
-			__syncwarp();
-			if (lane == 0) arrive(ADDRESS(tile_free[slot.at]));
+			arrive(ADDRESS(tile_free[slot.at])); // every thread that has read it
 			if (tile.e < 0) return;
 #pragma unroll
 			for (int i = 0; i < TN / 2; i++) sum[i] = 0;
@@ -189,7 +188,7 @@ template <int a_across, int b_across> struct Product {
 		__shared__ Barriers barriers;
 		unsigned stages = (shared_address(memory) + 1023) & ~1023u;
 		if (threadIdx.x == 0) {
-			for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 8);
+			for (int i = 0; i < 2; i++) barrier_init(ADDRESS(tile_full[i]), 1), barrier_init(ADDRESS(tile_free[i]), 256);
 			for (int i = 0; i < STAGES; i++) barrier_init(ADDRESS(full[i]), 1), barrier_init(ADDRESS(free[i]), 8 * CLUSTER);
 			barrier_init_done();
 		}

@@ -1,29 +1,5 @@
 // The selective scan, forward: see scan.cuh.
 
-// Ahead holds B and C of the positions that come next, as they are stored: a
-// conversion would wait for them.
-struct Ahead {
-	static constexpr int each = (TILE * N + THREADS - 1) / THREADS;
-	TB b[each];
-	TC c[each];
-
-	// load reads `count` positions from p on; those beyond are read as the last.
-	void load(const TB *bs, const TC *cs, int count) {
-#pragma unroll
-		for (int q = 0; q < each; q++) {
-			int i = min((int)threadIdx.x + q * THREADS, count * N - 1);
-			b[q] = bs[i], c[q] = cs[i];
-		}
-	}
-	void put(float *bs, float *cs) const {
-#pragma unroll
-		for (int q = 0; q < each; q++) {
-			int i = threadIdx.x + q * THREADS;
-			if (TILE * N % THREADS == 0 || i < TILE * N) bs[i] = ld(b + q), cs[i] = ld(c + q);
-		}
-	}
-};
-
 // Outputs of a walk forward. A first pass writes ends[row, segment, D, N] and the
 // sum of delta in deltas[row, segment, D]; the other y, the final state h1, and
 // starts: the states before each chunk, each of which may be null.
@@ -34,58 +10,57 @@ struct Walk {
 
 // walk goes along a segment from the states `from`[D, N], or from zero.
 template <bool first_pass> inline void walk(const StructScan &g, const Walk &out, const float *from) {
-	__shared__ __align__(16) float bs[TILE * N], cs[TILE * N];
+	__shared__ __align__(16) Tile shared;
 	index_t row = blockIdx.z, part = row * gridDim.y + blockIdx.y, begin = blockIdx.y * g.segment, origin = row * g.length + begin;
-	index_t chunks = (g.length + g.chunk - 1) / g.chunk, chunk = begin / g.chunk;
-	int count = (int)min(g.segment, g.length - begin), stride = (int)g.dim, until = 0; // the next chunk starts
+	index_t chunks = (g.length + CHUNK - 1) / CHUNK, states = g.dim * N;
+	int count = (int)min(g.segment, g.length - begin), stride = (int)g.dim, begun = 0; // where the next chunk begins
 	Lane lane(g.bias, g.alog, g.skip, g.dim);
 	index_t start = origin * g.dim + lane.d;
+	float *starts = lane.there && out.starts ? out.starts + lane.of(row * chunks + begin / CHUNK, g.dim, 0) : nullptr;
 	float s[C][NP] = {}, through[C] = {};
 #pragma unroll
 	for (int c = 0; c < C; c++)
 		if (from) states_at(s[c], from + lane.of(0, g.dim, c));
 
-	Ahead ahead;
-	Position at;
-	Pack<TZ> z;
-	auto load = [&](int t) {
+	Next ahead;
+	Position at[AHEAD];
+	Pack<TZ> z[AHEAD];
+	auto load = [&](int slot, int t) {
 		t = min(t, count - 1);
 		index_t from = start + (index_t)t * stride;
-		at.load(g, origin + t, begin + t == 0, from);
-		if (!first_pass) z = pack_at(g.z + from);
+		at[slot].load(g, from);
+		if (!first_pass) z[slot] = pack_at(g.z + from);
 	};
-	ahead.load(g.b + origin * N, g.c + origin * N, min(TILE, count));
-	load(lane.own);
+	ahead.load(g, row, begin, begin + count);
+#pragma unroll
+	for (int slot = 0; slot < AHEAD; slot++) load(slot, slot * GROUP + lane.own);
 	for (int tile = 0; tile < count; tile += TILE) {
 		__syncthreads();
-		ahead.put(bs, cs);
+		ahead.put(shared);
 		__syncthreads();
-		int next = min(tile + TILE, count - 1);
-		ahead.load(g.b + (origin + next) * N, g.c + (origin + next) * N, min(TILE, count - next));
-#pragma unroll 1
-		for (int i = 0; i < TILE && tile + i < count; i += GROUP) {
+		ahead.load(g, row, begin + min(tile + TILE, count - 1), begin + count);
+#pragma unroll AHEAD
+		for (int i = 0; i < TILE; i += GROUP) {
+			int slot = i / GROUP % AHEAD; // known when this is compiled
 			int t = tile + i + lane.own;
 			float delta[C], decay[C], u[C], slope[C], opened[C], xs[C], sums[GROUP * C];
-			at.steps(lane, t < count, delta, decay, u, slope);
+			at[slot].steps(lane, t < count, shared.open[i + lane.own], delta, decay, u, slope);
 #pragma unroll
 			for (int c = 0; c < C; c++) {
-				xs[c] = at.x[c], opened[c] = first_pass ? 0.0f : gate(z[c], slope[c]);
+				xs[c] = at[slot].x[c], opened[c] = first_pass ? 0.0f : gate(z[slot][c], slope[c]);
 				if (first_pass && lane.sub % (P / GROUP) == 0) through[c] += decay[c];
 			}
-			load(t + GROUP);
-			if (!first_pass && out.starts && until == 0) {
-				until = (int)g.chunk;
+			load(slot, t + AHEAD * GROUP);
+			if (!first_pass && starts && tile + i == begun) {
 #pragma unroll
-				for (int c = 0; c < C; c++)
-					if (lane.there) keep_states(out.starts + lane.of(row * chunks + chunk, g.dim, c), s[c]);
-				chunk++;
+				for (int c = 0; c < C; c++) keep_states(starts + c * N, s[c]);
+				starts += states, begun = begun + CHUNK < count ? begun + CHUNK : -1;
 			}
-			until -= GROUP;
 #pragma unroll
 			for (int q = 0; q < GROUP; q++) {
 				float bn[NP], cn[NP];
-				states_at(bn, bs + (i + q) * N + lane.sub * NP);
-				if (!first_pass) states_at(cn, cs + (i + q) * N + lane.sub * NP);
+				states_at(bn, shared.b + (i + q) * N + lane.sub * NP);
+				if (!first_pass) states_at(cn, shared.c + (i + q) * N + lane.sub * NP);
 #pragma unroll
 				for (int c = 0; c < C; c++) {
 					float dq = from_owner(decay[c], q), uq = from_owner(u[c], q), sum = 0;
@@ -98,7 +73,7 @@ template <bool first_pass> inline void walk(const StructScan &g, const Walk &out
 				}
 			}
 			if (first_pass) continue;
-			to_owners<GROUP * C, P / 2>(sums);
+			to_owners<GROUP * C, 16>(sums);
 			float y[C];
 #pragma unroll
 			for (int c = 0; c < C; c++) y[c] = (sums[c] + lane.skip[c] * xs[c]) * opened[c];

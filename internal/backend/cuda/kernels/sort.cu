@@ -1,6 +1,6 @@
 // A stable sort of n items by a key below `buckets`, in three launches: count the
 // keys of each block of TILE items, add the counts up, place the items. The sort
-// of experts is one such pass; tokens are sorted by 8 bits of their id a pass.
+// of experts is one such pass; tokens are sorted by up to 9 bits of their id a pass.
 
 #define TILE 1024
 #define THREADS 256
@@ -37,14 +37,21 @@ extern "C" __global__ void sort_scan(int *offsets, int *counts, index_t blocks, 
 		offset[b] = sum;
 	}
 	__syncthreads();
-	if (threadIdx.x == 0) {
-		int sum = 0;
-		for (int b = 0; b < buckets; b++) {
-			int n = offset[b];
-			offset[b] = sum;
-			sum += n;
+	if (threadIdx.x < 32) { // a lane adds up neighbours, then what the lanes before it have
+		int each = (int)(buckets + 31) / 32, first = threadIdx.x * each, last = min(first + each, (int)buckets), sum = 0;
+		for (int b = first; b < last; b++) sum += offset[b];
+		int before = sum;
+		for (int o = 1; o < 32; o <<= 1) {
+			int n = __shfl_up_sync(ALL_LANES, before, o);
+			if (threadIdx.x >= o) before += n;
 		}
-		offset[buckets] = sum;
+		if (threadIdx.x == 31) offset[buckets] = before;
+		before -= sum;
+		for (int b = first; b < last; b++) {
+			int n = offset[b];
+			offset[b] = before;
+			before += n;
+		}
 	}
 	__syncthreads();
 	for (int b = threadIdx.x; b < buckets; b += blockDim.x) {
