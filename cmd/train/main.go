@@ -112,6 +112,8 @@ func (f *flags) run(ctx context.Context, cfg trainer.Config) error {
 		return launch.Worker(ctx, cfg, options)
 	case f.nproc > 1 || f.launch && !alone || alone && (f.listen != "" || f.advertise != ""):
 		return launch.Launch(ctx, cfg, options)
+	case f.metrics != "" && f.metrics != "off":
+		return cli.Config(fmt.Errorf("--metrics %s: who starts workers serves them; give --nproc or --listen too", f.metrics))
 	case !alone:
 		return launch.Worker(ctx, cfg, options)
 	}

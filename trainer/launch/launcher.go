@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,9 @@ const launchedVariable = "JAMBALAYA_LAUNCHER"
 // Launch starts workers on this machine, shows how they get on, starts those that die
 // again, and returns when all have ended. Its error carries the exit code.
 func Launch(ctx context.Context, cfg trainer.Config, opt Options) error {
+	if err := errors.Join(opt.checkAddresses(), opt.checkMetrics()); err != nil {
+		return err
+	}
 	cfg, err := wholeRun(cfg, opt)
 	if err != nil {
 		return err
@@ -39,18 +43,23 @@ func Launch(ctx context.Context, cfg trainer.Config, opt Options) error {
 		return err
 	}
 	l := &launcher{cfg: cfg, opt: opt, id: unique()[:4], ended: make(chan *child), quit: make(chan struct{})}
-	defer close(l.quit)
 	l.view = newView(opt.Stdout)
 	defer l.view.close()
 	if err := l.openMetrics(); err != nil {
 		return err
 	}
 	defer l.metrics.close()
-	dir, err := vfs.Dir(opt.Out)
-	if err == nil {
+	watching, stop := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	if dir, err := vfs.Dir(opt.Out); err == nil {
 		defer dir.Close()
-		go l.watch(dir)
+		watcher.Go(func() { l.watch(watching, dir) })
 	}
+	defer func() { // before what it shows is closed
+		close(l.quit)
+		stop()
+		watcher.Wait()
+	}()
 	return l.run(ctx)
 }
 
@@ -218,8 +227,9 @@ func (l *launcher) environment(c *child) []string {
 	set(launchedVariable, l.id)
 	set("LOCAL_RANK", strconv.Itoa(c.index))
 	if l.opt.Joining {
-		set("RANK", "")
-		set("WORLD_SIZE", "")
+		for _, name := range []string{"RANK", "WORLD_SIZE", "SLURM_PROCID", "JOB_COMPLETION_INDEX"} {
+			set(name, "") // that of the launcher is no rank of its workers
+		}
 		return env
 	}
 	host, port, _ := net.SplitHostPort(l.opt.Place.Master)

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,23 +31,28 @@ type metrics struct {
 // standardMetrics is a free port that only this machine reaches.
 const standardMetrics = "127.0.0.1:0"
 
-// openMetrics starts the server, if one is wanted.
-func (l *launcher) openMetrics() error {
-	l.metrics = &metrics{}
-	address := l.opt.Metrics
-	switch address {
-	case "off":
+// checkMetrics refuses an address that cannot be listened on.
+func (o Options) checkMetrics() error {
+	if o.Metrics == "" || o.Metrics == "off" {
 		return nil
-	case "":
-		address = standardMetrics
 	}
-	host, _, err := net.SplitHostPort(address)
+	host, _, err := net.SplitHostPort(o.Metrics)
 	if err == nil && host == "" { // the port would be open on every interface
 		err = errors.New("no host before the port; 127.0.0.1 is this machine only")
 	}
 	if err != nil {
-		return cli.Config(fmt.Errorf("--metrics %s: %w", address, err))
+		return cli.Config(fmt.Errorf("--metrics %s: %w", o.Metrics, err))
 	}
+	return nil
+}
+
+// openMetrics starts the server, if one is wanted.
+func (l *launcher) openMetrics() error {
+	l.metrics = &metrics{}
+	if l.opt.Metrics == "off" {
+		return nil
+	}
+	address := cmp.Or(l.opt.Metrics, standardMetrics)
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return cli.Config(fmt.Errorf("--metrics: %w", err))

@@ -57,3 +57,23 @@ func TestFirstNode(t *testing.T) {
 		}
 	}
 }
+
+// TestJoiningWorkersOfASchedulersTask: workers that one task of a scheduler starts to
+// join a run are no ranks of the task, and differ in their place on the machine.
+func TestJoiningWorkersOfASchedulersTask(t *testing.T) {
+	for name, value := range map[string]string{"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "JOB_COMPLETION_INDEX": "3"} {
+		t.Setenv(name, value)
+	}
+	l := &launcher{opt: Options{Joining: true, Procs: 2}}
+	for index := range 2 {
+		vars := map[string]string{}
+		for _, pair := range l.environment(&child{index: index}) {
+			k, v, _ := strings.Cut(pair, "=")
+			vars[k] = v // the last one counts
+		}
+		got, err := PlaceFrom(func(k string) string { return vars[k] }, "10.0.0.1:7700")
+		if want := (Place{Rank: -1, Local: index, Master: "10.0.0.1:7700"}); err != nil || got != want {
+			t.Errorf("worker %d: %+v, %v, want %+v", index, got, err, want)
+		}
+	}
+}

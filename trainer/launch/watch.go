@@ -11,8 +11,8 @@ import (
 )
 
 // watch asks the coordinator, whoever that is at the moment, how the run stands, and
-// shows it.
-func (l *launcher) watch(dir vfs.FS) {
+// shows it, until the context ends.
+func (l *launcher) watch(ctx context.Context, dir vfs.FS) {
 	creds, err := l.opt.credentials(strconv.Itoa(max(l.opt.Place.Rank, 0) * l.opt.Procs))
 	if err != nil {
 		l.view.printf("warning: progress cannot be shown: %v", err)
@@ -32,10 +32,10 @@ func (l *launcher) watch(dir vfs.FS) {
 	for {
 		record, err := cluster.ReadLease(dir, ".")
 		if err == nil && record.Address != "" && !record.Released {
-			l.watchOne(node, record.Address)
+			l.watchOne(ctx, node, record.Address)
 		}
 		select {
-		case <-l.quit:
+		case <-ctx.Done():
 			return
 		case <-time.After(300 * time.Millisecond):
 		}
@@ -43,14 +43,15 @@ func (l *launcher) watch(dir vfs.FS) {
 }
 
 // watchOne shows what one coordinator says until its session ends.
-func (l *launcher) watchOne(node *rpc.Node, address string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func (l *launcher) watchOne(ctx context.Context, node *rpc.Node, address string) {
+	opening, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s, err := node.Open(ctx, address)
+	s, err := node.Open(opening, address)
 	if err != nil {
 		return
 	}
 	defer s.Break()
+	defer context.AfterFunc(ctx, s.Break)()
 	text, err := (&cluster.Message{Kind: cluster.KindWatch}).Encode()
 	if err != nil || s.Send(text) != nil {
 		return
