@@ -125,6 +125,7 @@ func TestFaults(t *testing.T) {
 		{"trainer:\n", "t.yaml:1:9: trainer: needs a value"},
 		{"trainer: {name: ~}", "trainer.name: needs a value"},
 		{"trainer: 5", `t.yaml:1:10: trainer: is "5", not a section with the keys steps, small`},
+		{strings.Repeat("text ", 100), `text text "..., not a section with the keys trainer, other`},
 		{"[1]", "t.yaml:1:1: is a list, not a section with the keys trainer, other"},
 		{"trainer: {[1]: 5}", "t.yaml:1:11: trainer: has a list as a key"},
 		{"trainer: {sources: [{path: x, wieght: 1}]}", "t.yaml:1:31: trainer.sources[0].wieght: unknown key; did you mean trainer.sources[0].weight?"},

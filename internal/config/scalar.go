@@ -35,7 +35,7 @@ func setScalar(dst reflect.Value, n *yaml.Node) string {
 		return ""
 	}
 	if quoted {
-		return fmt.Sprintf("is the text %q, not %s", n.Value, typeName(dst.Type()))
+		return fmt.Sprintf("is the text %s, not %s", shown(n.Value), typeName(dst.Type()))
 	}
 	switch dst.Kind() {
 	case reflect.Bool:
@@ -46,9 +46,18 @@ func setScalar(dst reflect.Value, n *yaml.Node) string {
 	return setWhole(dst, n.Value)
 }
 
+// shown is a text in quotes, cut where it would fill the line of an error.
+func shown(text string) string {
+	const most = 60
+	if len(text) <= most {
+		return strconv.Quote(text)
+	}
+	return strconv.Quote(strings.ToValidUTF8(text[:most], "")) + "..."
+}
+
 func setBool(dst reflect.Value, text string) string {
 	if text != "true" && text != "false" {
-		return fmt.Sprintf("%q is neither true nor false", text)
+		return shown(text) + " is neither true nor false"
 	}
 	dst.SetBool(text == "true")
 	return ""
@@ -59,7 +68,7 @@ func setWhole(dst reflect.Value, text string) string {
 		if len(text) > 1 && strings.Trim(text, "0123456789") == "" {
 			return fmt.Sprintf("%s is 8-based to some readers of YAML; write it without the leading zero", text)
 		}
-		return fmt.Sprintf("%q is not a whole number, which is written in plain decimal digits", text)
+		return shown(text) + " is not a whole number, which is written in plain decimal digits"
 	}
 	var err error
 	if dst.CanUint() {
@@ -79,7 +88,7 @@ func setWhole(dst reflect.Value, text string) string {
 
 func setReal(dst reflect.Value, text string) string {
 	if !realPattern.MatchString(text) {
-		return fmt.Sprintf("%q is not a number; write it like 3, 0.5 or 3e-4", text)
+		return shown(text) + " is not a number; write it like 3, 0.5 or 3e-4"
 	}
 	value, err := strconv.ParseFloat(text, dst.Type().Bits())
 	mantissa := strings.FieldsFunc(text, func(r rune) bool { return r == 'e' || r == 'E' })[0]
