@@ -60,8 +60,9 @@ func (v validation) String() string {
 	return fmt.Sprintf("validation %.4f nats a token, %.4f bits a byte", v.perToken(), v.bitsPerByte())
 }
 
-// run goes over the held-out text once. All ranks return the same.
-func (e *evaluator) run(ctx context.Context) (validation, error) {
+// run goes over the held-out text once, and calls alive after each batch. All ranks
+// return the same.
+func (e *evaluator) run(ctx context.Context, alive func()) (validation, error) {
 	v := validation{targets: e.set.Targets(), bytes: e.set.Bytes()}
 	e.exchanger.at(ctx, 0)
 	for b := range e.mine() {
@@ -73,6 +74,7 @@ func (e *evaluator) run(ctx context.Context) (validation, error) {
 			return v, fmt.Errorf("validation: %w", err)
 		}
 		v.nats += nats
+		alive()
 	}
 	sum := []float64{v.nats}
 	err := e.team.sum(ctx, parallel.Op{Name: "validation"}, sum)

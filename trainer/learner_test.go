@@ -195,3 +195,27 @@ func TestMaskedTargetsTeachNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestValidationGetsOn: whoever looks for a standstill hears of every batch.
+func TestValidationGetsOn(t *testing.T) {
+	t.Parallel()
+	cfg := tinyConfig(t.TempDir())
+	l, _ := newTestLearner(t, cfg, 1)
+	corpus, err := data.Open(t.Context(), cfg.Data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer corpus.Close()
+	e, err := newEvaluator(l.backend, l.weights, cfg, l.team, l, corpus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	batches, heard := 0, 0
+	for range e.set.Batches(e.graph.Batch) {
+		batches++
+	}
+	if _, err := e.run(t.Context(), func() { heard++ }); err != nil || heard != batches || batches < 2 {
+		t.Errorf("%d batches, heard of %d, %v", batches, heard, err)
+	}
+}

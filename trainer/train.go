@@ -60,7 +60,7 @@ func (r *run) validateInitial(ctx context.Context) error {
 	if r.opt.World != nil { // ranks stop together: before the next step
 		ctx = context.WithoutCancel(ctx)
 	}
-	v, err := r.eval.run(ctx)
+	v, err := r.eval.run(ctx, r.watchdog.alive)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (r *run) oneStep(ctx context.Context, steps int64) error {
 	}
 	if r.done%int64(r.cfg.Trainer.EvalEvery) == 0 || r.done == steps {
 		// A stop signal waits for the validation: the line of a step is written once.
-		v, err := r.eval.run(context.WithoutCancel(ctx))
+		v, err := r.eval.run(context.WithoutCancel(ctx), r.watchdog.alive)
 		if err != nil {
 			return err
 		}
