@@ -99,7 +99,7 @@ func openOut(g *Grid, out string) error {
 		}
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
-		return cli.Config(err)
+		return cli.Config(fmt.Errorf("directory of the grid: %w; choose another with --out", err))
 	}
 	return writeFile(name, text) // first of all: the folder is this grid's from now on, whatever happens
 }
@@ -145,21 +145,9 @@ func (g *Grid) place(opt *Options) error {
 
 // prepareShown is prepare with a progress bar.
 func (g *Grid) prepareShown(ctx context.Context, out *os.File) (*material, error) {
-	var bar *term.Progress
-	var stage data.Progress
-	m, err := g.prepare(ctx, func(p data.Progress) {
-		if p.Source != stage.Source || p.Stage != stage.Stage {
-			if bar != nil {
-				bar.Close()
-			}
-			bar = term.NewProgress(out, term.Options{Label: p.Stage + " " + p.Source, Total: p.Total, Format: human.Bytes})
-		}
-		stage = p
-		bar.Set(p.Done)
-	})
-	if bar != nil {
-		bar.Close()
-	}
+	bars := &term.Stages{Out: out, Format: human.Bytes}
+	m, err := g.prepare(ctx, func(p data.Progress) { bars.Set(p.Stage+" "+p.Source, p.Done, p.Total) })
+	bars.Close()
 	if err != nil && (data.IsConfig(err) || errors.Is(err, ErrGrid)) {
 		err = cli.Config(err)
 	}

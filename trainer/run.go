@@ -162,21 +162,9 @@ func (r *run) printf(format string, args ...any) {
 // openCorpus shards the text if that has not been done, and fixes the order of
 // the samples.
 func (r *run) openCorpus(ctx context.Context) error {
-	var bar *term.Progress
-	var stage data.Progress
-	corpus, err := data.Open(ctx, r.cfg.Data, func(p data.Progress) {
-		if p.Source != stage.Source || p.Stage != stage.Stage {
-			if bar != nil {
-				bar.Close()
-			}
-			bar = term.NewProgress(r.opt.Stdout, term.Options{Label: p.Stage + " " + p.Source, Total: p.Total, Format: human.Bytes})
-		}
-		stage = p
-		bar.Set(p.Done)
-	})
-	if bar != nil {
-		bar.Close()
-	}
+	bars := &term.Stages{Out: r.opt.Stdout, Format: human.Bytes}
+	corpus, err := data.Open(ctx, r.cfg.Data, func(p data.Progress) { bars.Set(p.Stage+" "+p.Source, p.Done, p.Total) })
+	bars.Close()
 	if err != nil {
 		return ofData(err)
 	}

@@ -77,10 +77,8 @@ func newKernelsCommand() *cobra.Command {
 		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			limit(opt.Threads)
-			bar := term.NewProgress(os.Stderr, term.Options{Label: "kernels"})
-			r, err := bench.Kernels(cmd.Context(), opt, func(done, all int) {
-				bar.Set(int64(done), fmt.Sprintf("of %d", all))
-			})
+			bar := &term.Stages{Out: os.Stderr}
+			r, err := bench.Kernels(cmd.Context(), opt, func(done, all int) { bar.Set("kernels", int64(done), int64(all)) })
 			bar.Close()
 			if err != nil {
 				return err

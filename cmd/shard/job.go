@@ -61,21 +61,22 @@ func (j *job) run(ctx context.Context, stdout *os.File) error {
 	if err != nil {
 		return err
 	}
-	bars := &bars{out: stdout}
-	defer bars.close()
+	bars := &term.Stages{Out: stdout, Format: human.Bytes}
+	defer bars.Close()
+	show := func(p data.Progress) { bars.Set(p.Stage, p.Done, p.Total) }
 	start := time.Now()
-	tok, err := data.OpenTokenizer(ctx, j.tokenizer, []*source.Source{src}, bars.show)
+	tok, err := data.OpenTokenizer(ctx, j.tokenizer, []*source.Source{src}, show)
 	if err != nil {
 		return err
 	}
-	manifest, err := data.Shard(ctx, parent, target, src, data.ShardOptions{Tokenizer: tok, Compression: j.compression, Progress: bars.show})
+	manifest, err := data.Shard(ctx, parent, target, src, data.ShardOptions{Tokenizer: tok, Compression: j.compression, Progress: show})
 	if err != nil {
 		return err
 	}
 	if err := j.publish(parent, target, name); err != nil {
 		return fmt.Errorf("cannot replace %s: %w; the new shards are in %s", j.out, err, j.out+".new")
 	}
-	bars.close()
+	bars.Close()
 	j.report(stdout, manifest, time.Since(start))
 	return nil
 }
@@ -159,27 +160,4 @@ func (j *job) tokenizerOf(m *shard.Manifest) string {
 		return filepath.Join(j.out, m.Tokenizer.File.Name)
 	}
 	return m.Tokenizer.ID
-}
-
-// bars shows one progress bar a stage.
-type bars struct {
-	out   *os.File
-	stage string
-	bar   *term.Progress
-}
-
-func (b *bars) show(p data.Progress) {
-	if p.Stage != b.stage {
-		b.close()
-		b.stage = p.Stage
-		b.bar = term.NewProgress(b.out, term.Options{Label: p.Stage, Total: p.Total, Format: human.Bytes})
-	}
-	b.bar.Set(p.Done)
-}
-
-func (b *bars) close() {
-	if b.bar != nil {
-		b.bar.Close()
-		b.bar = nil
-	}
 }

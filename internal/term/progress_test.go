@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -258,4 +259,31 @@ func TestNothingToDo(t *testing.T) {
 	p.Set(0)
 	p.Close()
 	expect(t, s, "shard  "+strings.Repeat("━", 31)+"  0/0 100%  in 0.0s")
+}
+
+// TestStages: a bar a stage, each brought to its end before the next.
+func TestStages(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(t.TempDir() + "/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := &Stages{Out: f}
+	s.Set("first", 1, 2)
+	s.Set("first", 2, 2)
+	s.Set("second", 3, 3, "field")
+	s.Close()
+	s.Close()
+	text, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last []string
+	for line := range strings.Lines(string(text)) {
+		last = append(last, strings.Join(strings.Fields(line)[:3], " "))
+	}
+	if want := []string{"first 1/2 50%", "first 2/2 100%", "second 3/3 100%"}; !slices.Equal(last, want) {
+		t.Errorf("shown are %q, want %q", last, want)
+	}
 }
