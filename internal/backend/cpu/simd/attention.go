@@ -117,9 +117,9 @@ func (a Attention) tile(ws *Workspace, g *Gemm, packed []float32, first, end int
 // softmax turns scores into probabilities and returns their log-sum-exp.
 func softmax(x []float32) float32 {
 	top := Max(x)
-	lse := top + float32(math.Log(float64(ExpSum(x, top))))
-	ExpScale(x, x, lse, 1)
-	return lse
+	sum := vec().expTo(x, top)
+	Scale(x, x, 1/sum)
+	return top + float32(math.Log(float64(sum)))
 }
 
 // documentStart is the first position of the document that position i belongs to.

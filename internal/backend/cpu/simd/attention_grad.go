@@ -82,8 +82,7 @@ func (b *attentionGrad) scoreGradients(lse []float32, head, i0, i1, first int) {
 		o := b.out[i*b.outWidth()+b.query(head):][:b.HeadDim]
 		mean := Dot(b.g[(i-i0)*b.paddedDim():][:b.HeadDim], o)
 		p, ds := b.p[(i-i0)*ld:][:ld], b.ds[(i-i0)*ld:][:ld]
-		ExpScale(p[start:i+1], p[start:i+1], lse[i], 1)
-		mulSub(ds[start:i+1], p[start:i+1], mean)
+		vec().probGrad(p[start:i+1], ds[start:i+1], lse[i], mean)
 		for _, row := range [][]float32{p, ds} {
 			clear(row[first:start])
 			clear(row[i+1 : i1])
@@ -108,13 +107,5 @@ func (b *attentionGrad) products(head, i0, i1, first int) {
 	for i := i0; i < i1; i++ {
 		row := b.dqkv[i*w+b.query(head):][:b.HeadDim]
 		Scale(row, row, b.factor())
-	}
-}
-
-// mulSub is ds = p * (ds - mean).
-func mulSub(ds, p []float32, mean float32) {
-	p = p[:len(ds)]
-	for i, v := range ds {
-		ds[i] = p[i] * (v - mean)
 	}
 }

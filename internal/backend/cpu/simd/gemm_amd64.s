@@ -80,9 +80,9 @@ peakAVX2_loop:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -112,6 +112,8 @@ gemm1x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -119,6 +121,8 @@ gemm1x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -157,9 +161,9 @@ gemm1x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -194,6 +198,8 @@ gemm1x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -203,6 +209,8 @@ gemm1x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -248,9 +256,9 @@ gemm1x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -283,6 +291,8 @@ gemm2x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -292,6 +302,8 @@ gemm2x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -338,9 +350,9 @@ gemm2x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -380,6 +392,8 @@ gemm2x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -392,6 +406,8 @@ gemm2x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -450,9 +466,9 @@ gemm2x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -488,6 +504,8 @@ gemm3x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -499,6 +517,8 @@ gemm3x16AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -553,9 +573,9 @@ gemm3x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -600,6 +620,8 @@ gemm3x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -615,6 +637,8 @@ gemm3x32AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -686,9 +710,9 @@ gemm3x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -730,6 +754,8 @@ gemm4x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -744,6 +770,8 @@ gemm4x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -807,9 +835,9 @@ gemm4x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -862,6 +890,8 @@ gemm4x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -881,6 +911,8 @@ gemm4x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -966,9 +998,9 @@ gemm4x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1013,6 +1045,8 @@ gemm5x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1029,6 +1063,8 @@ gemm5x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1100,9 +1136,9 @@ gemm5x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1160,6 +1196,8 @@ gemm5x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1182,6 +1220,8 @@ gemm5x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -1280,9 +1320,9 @@ gemm5x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1330,6 +1370,8 @@ gemm6x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1348,6 +1390,8 @@ gemm6x16AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1427,9 +1471,9 @@ gemm6x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1492,6 +1536,8 @@ gemm6x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1517,6 +1563,8 @@ gemm6x32AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -1628,9 +1676,9 @@ gemm6x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1683,6 +1731,8 @@ gemm7x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1704,6 +1754,8 @@ gemm7x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1792,9 +1844,9 @@ gemm7x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -1864,6 +1916,8 @@ gemm7x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1893,6 +1947,8 @@ gemm7x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -2018,9 +2074,9 @@ gemm7x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -2076,6 +2132,8 @@ gemm8x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -2099,6 +2157,8 @@ gemm8x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -2195,9 +2255,9 @@ gemm8x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -2272,6 +2332,8 @@ gemm8x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -2304,6 +2366,8 @@ gemm8x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -2442,9 +2506,9 @@ gemm8x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -2503,6 +2567,8 @@ gemm9x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -2528,6 +2594,8 @@ gemm9x16AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -2632,9 +2700,9 @@ gemm9x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -2714,6 +2782,8 @@ gemm9x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -2749,6 +2819,8 @@ gemm9x32AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -2900,9 +2972,9 @@ gemm9x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -2967,6 +3039,8 @@ gemm10x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -2995,6 +3069,8 @@ gemm10x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -3108,9 +3184,9 @@ gemm10x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -3198,6 +3274,8 @@ gemm10x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -3237,6 +3315,8 @@ gemm10x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -3402,9 +3482,9 @@ gemm10x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -3472,6 +3552,8 @@ gemm11x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -3502,6 +3584,8 @@ gemm11x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -3623,9 +3707,9 @@ gemm11x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -3718,6 +3802,8 @@ gemm11x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -3760,6 +3846,8 @@ gemm11x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -3938,9 +4026,9 @@ gemm11x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -4011,6 +4099,8 @@ gemm12x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -4043,6 +4133,8 @@ gemm12x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -4172,9 +4264,9 @@ gemm12x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -4272,6 +4364,8 @@ gemm12x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -4317,6 +4411,8 @@ gemm12x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -4508,9 +4604,9 @@ gemm12x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -4584,6 +4680,8 @@ gemm13x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -4618,6 +4716,8 @@ gemm13x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -4755,9 +4855,9 @@ gemm13x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -4860,6 +4960,8 @@ gemm13x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -4908,6 +5010,8 @@ gemm13x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -5112,9 +5216,9 @@ gemm13x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -5191,6 +5295,8 @@ gemm14x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -5227,6 +5333,8 @@ gemm14x16AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -5372,9 +5480,9 @@ gemm14x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -5482,6 +5590,8 @@ gemm14x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -5533,6 +5643,8 @@ gemm14x32AVX512_pairs:
 	ADDQ         DI, R9
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -5750,9 +5862,9 @@ gemm14x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -5792,6 +5904,8 @@ gemm1x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -5803,6 +5917,8 @@ gemm1x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -5855,9 +5971,9 @@ gemm1x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -5904,6 +6020,8 @@ gemm2x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -5919,6 +6037,8 @@ gemm2x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -5989,9 +6109,9 @@ gemm2x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -6045,6 +6165,8 @@ gemm3x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6064,6 +6186,8 @@ gemm3x48AVX512_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6152,9 +6276,9 @@ gemm3x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -6218,6 +6342,8 @@ gemm4x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6242,6 +6368,8 @@ gemm4x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6349,9 +6477,9 @@ gemm4x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -6422,6 +6550,8 @@ gemm5x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6450,6 +6580,8 @@ gemm5x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6575,9 +6707,9 @@ gemm5x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -6655,6 +6787,8 @@ gemm6x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6687,6 +6821,8 @@ gemm6x48AVX512_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6830,9 +6966,9 @@ gemm6x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -6919,6 +7055,8 @@ gemm7x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6956,6 +7094,8 @@ gemm7x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7118,9 +7258,9 @@ gemm7x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -7214,6 +7354,8 @@ gemm8x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -7255,6 +7397,8 @@ gemm8x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7435,9 +7579,9 @@ gemm8x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-120
+TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -7538,6 +7682,8 @@ gemm9x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -7583,6 +7729,8 @@ gemm9x48AVX512_pairs:
 	ADDQ         DI, R8
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7815,9 +7963,9 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -7846,6 +7994,8 @@ gemm1x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -7855,6 +8005,8 @@ gemm1x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -7924,9 +8076,9 @@ gemm1x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -7960,6 +8112,8 @@ gemm2x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -7972,6 +8126,8 @@ gemm2x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8062,9 +8218,9 @@ gemm2x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -8103,6 +8259,8 @@ gemm3x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8118,6 +8276,8 @@ gemm3x16AVX2_pairs:
 	ADDQ         DI, AX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8229,9 +8389,9 @@ gemm3x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -8278,6 +8438,8 @@ gemm4x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8297,6 +8459,8 @@ gemm4x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8430,9 +8594,9 @@ gemm4x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -8484,6 +8648,8 @@ gemm5x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8506,6 +8672,8 @@ gemm5x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8660,9 +8828,9 @@ gemm5x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)
+// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-120
+TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
 	MOVQ   ars+24(FP), SI
 	MOVQ   acs+32(FP), DI
@@ -8719,6 +8887,8 @@ gemm6x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8744,6 +8914,8 @@ gemm6x16AVX2_pairs:
 	ADDQ         DI, DX
 	PREFETCHT1   (R10)
 	ADDQ         step0+96(FP), R10
+	CMPQ         R10, last0+120(FP)
+	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15

@@ -183,19 +183,17 @@ func (t *tile) lookAhead(p, i0, i1, k0, k1 int) {
 			t.m.ahead[1].set(region{t.packed[at:], stored, k1 - k0, stored})
 		}
 	}
-	if p != max(t.p1-aheadPanels, t.p0) {
-		return
-	}
+	var next ahead
 	switch {
 	case i1 < t.i1:
-		t.m.ahead[0].set(t.regionA(i1, min(2*i1-i0, t.i1), k0, k1))
+		next.set(t.regionA(i1, min(2*i1-i0, t.i1), k0, k1))
 	case k1 < t.K:
-		t.m.ahead[0].set(t.regionA(t.i0, t.i0+min(blockRows, t.i1-t.i0), k1, min(2*k1-k0, t.K)))
+		next.set(t.regionA(t.i0, t.i0+min(blockRows, t.i1-t.i0), k1, min(2*k1-k0, t.K)))
+	}
+	if panels := next.calls(k1-k0)/rowPanels(i1-i0) + 1; p == max(t.p1-panels, t.p0) {
+		t.m.ahead[0] = next
 	}
 }
-
-// aheadPanels is the number of panels that it takes to prefetch a block of A.
-const aheadPanels = 2
 
 func rowPanels(rows int) int { return (rows + tiling[current].rows - 1) / tiling[current].rows }
 

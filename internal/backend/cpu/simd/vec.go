@@ -23,7 +23,9 @@ type vecKernels struct {
 	dot3       func(a, b, c []float32) float32
 	sumSquares func(x []float32) float64
 	expSum     func(x []float32, shift float32) float32
+	expTo      func(x []float32, shift float32) float32 // expSum that also writes what it adds up to x
 	expScale   func(dst, src []float32, shift, factor float32)
+	probGrad   func(p, ds []float32, lse, mean float32) // p = e^(p - lse), then ds = p*(ds - mean)
 
 	norm     func(y, x, w []float32, r float32)
 	normGrad func(dx, dw, dy, x, w, dsum []float32, r, c float32)

@@ -1166,6 +1166,140 @@ end40:
 	VZEROUPPER
 	RET
 
+// func probGradAVX512(p []float32, ds []float32, lse float32, mean float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·probGradAVX512(SB), NOSPLIT, $0-56
+	MOVQ         p_base+0(FP), AX
+	MOVQ         ds_base+24(FP), CX
+	MOVQ         p_len+8(FP), DX
+	VBROADCASTSS lse+48(FP), Z0
+	VBROADCASTSS mean+52(FP), Z1
+	VBROADCASTSS const3fb8aa3b<>+0(SB), Z2
+	VBROADCASTSS const3f318000<>+0(SB), Z3
+	VBROADCASTSS constb95e8083<>+0(SB), Z4
+	VBROADCASTSS const3ab6887e<>+0(SB), Z5
+	VBROADCASTSS const3c0905b1<>+0(SB), Z6
+	VBROADCASTSS const3d2aaa8d<>+0(SB), Z7
+	VBROADCASTSS const3e2aaa6f<>+0(SB), Z8
+	VBROADCASTSS const3f000000<>+0(SB), Z9
+	VBROADCASTSS const3f800000<>+0(SB), Z10
+	VBROADCASTSS constc2d00000<>+0(SB), Z11
+	VBROADCASTSS const42b20000<>+0(SB), Z12
+	XORQ         BX, BX
+	SUBQ         $+32, DX
+	JL           done42
+
+loop41:
+	VMOVUPS      (AX)(BX*1), Z13
+	VMOVUPS      (CX)(BX*1), Z14
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z11, Z13
+	VMINPS       Z13, Z12, Z13
+	VMULPS       Z2, Z13, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z3, Z15, Z13
+	VFNMADD231PS Z4, Z15, Z13
+	VMOVUPS      Z5, Z16
+	VFMADD213PS  Z6, Z13, Z16
+	VFMADD213PS  Z7, Z13, Z16
+	VFMADD213PS  Z8, Z13, Z16
+	VFMADD213PS  Z9, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VSCALEFPS    Z15, Z16, Z13
+	VMOVUPS      Z13, (AX)(BX*1)
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, (CX)(BX*1)
+	VMOVUPS      64(AX)(BX*1), Z13
+	VMOVUPS      64(CX)(BX*1), Z14
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z11, Z13
+	VMINPS       Z13, Z12, Z13
+	VMULPS       Z2, Z13, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z3, Z15, Z13
+	VFNMADD231PS Z4, Z15, Z13
+	VMOVUPS      Z5, Z16
+	VFMADD213PS  Z6, Z13, Z16
+	VFMADD213PS  Z7, Z13, Z16
+	VFMADD213PS  Z8, Z13, Z16
+	VFMADD213PS  Z9, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VSCALEFPS    Z15, Z16, Z13
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, 64(CX)(BX*1)
+	ADDQ         $+128, BX
+	SUBQ         $+32, DX
+	JGE          loop41
+
+done42:
+	ADDQ $+32, DX
+	SUBQ $+16, DX
+	JL   done44
+
+loop43:
+	VMOVUPS      (AX)(BX*1), Z13
+	VMOVUPS      (CX)(BX*1), Z14
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z11, Z13
+	VMINPS       Z13, Z12, Z13
+	VMULPS       Z2, Z13, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z3, Z15, Z13
+	VFNMADD231PS Z4, Z15, Z13
+	VMOVUPS      Z5, Z16
+	VFMADD213PS  Z6, Z13, Z16
+	VFMADD213PS  Z7, Z13, Z16
+	VFMADD213PS  Z8, Z13, Z16
+	VFMADD213PS  Z9, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VFMADD213PS  Z10, Z13, Z16
+	VSCALEFPS    Z15, Z16, Z13
+	VMOVUPS      Z13, (AX)(BX*1)
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, (CX)(BX*1)
+	ADDQ         $+64, BX
+	SUBQ         $+16, DX
+	JGE          loop43
+
+done44:
+	ADDQ         $+16, DX
+	TESTQ        DX, DX
+	JZ           end45
+	MOVQ         $-1, SI
+	BZHIQ        DX, SI, SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (AX)(BX*1), K1, Z13
+	VMOVUPS.Z    (CX)(BX*1), K1, Z14
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z11, Z13
+	VMINPS       Z13, Z12, Z13
+	VMULPS       Z2, Z13, Z0
+	VRNDSCALEPS  $0x00, Z0, Z0
+	VFNMADD231PS Z3, Z0, Z13
+	VFNMADD231PS Z4, Z0, Z13
+	VMOVUPS      Z5, Z2
+	VFMADD213PS  Z6, Z13, Z2
+	VFMADD213PS  Z7, Z13, Z2
+	VFMADD213PS  Z8, Z13, Z2
+	VFMADD213PS  Z9, Z13, Z2
+	VFMADD213PS  Z10, Z13, Z2
+	VFMADD213PS  Z10, Z13, Z2
+	VSCALEFPS    Z0, Z2, Z13
+	VMOVUPS      Z13, K1, (AX)(BX*1)
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, K1, (CX)(BX*1)
+
+end45:
+	VZEROUPPER
+	RET
+
 // func combine2AVX512(y []float32, x0 []float32, x1 []float32, a0 float32, a1 float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·combine2AVX512(SB), NOSPLIT, $0-80
@@ -1177,9 +1311,9 @@ TEXT ·combine2AVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Z1
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done42
+	JL           done47
 
-loop41:
+loop46:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
@@ -1194,25 +1328,25 @@ loop41:
 	VMOVUPS     Z2, 192(AX)(SI*1)
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop41
+	JGE         loop46
 
-done42:
+done47:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done44
+	JL   done49
 
-loop43:
+loop48:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop43
+	JGE         loop48
 
-done44:
+done49:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end45
+	JZ          end50
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1222,7 +1356,7 @@ done44:
 	VFMADD231PS Z2, Z1, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*1)
 
-end45:
+end50:
 	VZEROUPPER
 	RET
 
@@ -1235,9 +1369,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+64, BX
-	JL   done47
+	JL   done52
 
-loop46:
+loop51:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
@@ -1252,25 +1386,25 @@ loop46:
 	VMOVUPS Z0, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop46
+	JGE     loop51
 
-done47:
+done52:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done49
+	JL   done54
 
-loop48:
+loop53:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop48
+	JGE     loop53
 
-done49:
+done54:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end50
+	JZ        end55
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -1279,7 +1413,7 @@ done49:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end50:
+end55:
 	VZEROUPPER
 	RET
 
@@ -1289,14 +1423,14 @@ TEXT ·prefetchAVX512(SB), NOSPLIT, $0-24
 	MOVQ x_base+0(FP), AX
 	MOVQ x_len+8(FP), CX
 
-loop51:
+loop56:
 	SUBQ       $0x10, CX
-	JL         end52
+	JL         end57
 	PREFETCHT0 (AX)
 	ADDQ       $0x40, AX
-	JMP        loop51
+	JMP        loop56
 
-end52:
+end57:
 	RET
 
 // func dotAVX512(a []float32, b []float32) float32
@@ -1311,9 +1445,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+64, DX
-	JL     done54
+	JL     done59
 
-loop53:
+loop58:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	VMOVUPS     64(AX)(BX*1), Z4
@@ -1324,24 +1458,24 @@ loop53:
 	VFMADD231PS 192(CX)(BX*1), Z4, Z3
 	ADDQ        $+256, BX
 	SUBQ        $+64, DX
-	JGE         loop53
+	JGE         loop58
 
-done54:
+done59:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done56
+	JL   done61
 
-loop55:
+loop60:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	ADDQ        $+64, BX
 	SUBQ        $+16, DX
-	JGE         loop55
+	JGE         loop60
 
-done56:
+done61:
 	ADDQ        $+16, DX
 	TESTQ       DX, DX
-	JZ          end57
+	JZ          end62
 	MOVQ        $-1, SI
 	BZHIQ       DX, SI, SI
 	KMOVW       SI, K1
@@ -1349,7 +1483,7 @@ done56:
 	VMOVUPS.Z   (AX)(BX*1), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-end57:
+end62:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1378,9 +1512,9 @@ TEXT ·dot3AVX512(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+64, BX
-	JL     done59
+	JL     done64
 
-loop58:
+loop63:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
@@ -1395,25 +1529,25 @@ loop58:
 	VFMADD231PS 192(DX)(SI*1), Z4, Z3
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop58
+	JGE         loop63
 
-done59:
+done64:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done61
+	JL   done66
 
-loop60:
+loop65:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop60
+	JGE         loop65
 
-done61:
+done66:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end62
+	JZ          end67
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1423,7 +1557,7 @@ done61:
 	VMOVUPS.Z   (DX)(SI*1), K1, Z5
 	VFMADD231PS Z5, Z4, Z0
 
-end62:
+end67:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1451,9 +1585,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	VMOVAPS      Z0, Z4
 	XORQ         DX, DX
 	SUBQ         $+64, CX
-	JL           done64
+	JL           done69
 
-loop63:
+loop68:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	VMOVUPS 64(AX)(DX*1), Z5
@@ -1464,24 +1598,24 @@ loop63:
 	VMAXPS  Z4, Z5, Z4
 	ADDQ    $+256, DX
 	SUBQ    $+64, CX
-	JGE     loop63
+	JGE     loop68
 
-done64:
+done69:
 	ADDQ $+64, CX
 	SUBQ $+16, CX
-	JL   done66
+	JL   done71
 
-loop65:
+loop70:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	ADDQ    $+64, DX
 	SUBQ    $+16, CX
-	JGE     loop65
+	JGE     loop70
 
-done66:
+done71:
 	ADDQ      $+16, CX
 	TESTQ     CX, CX
-	JZ        end67
+	JZ        end72
 	MOVQ      $-1, BX
 	BZHIQ     CX, BX, BX
 	KMOVW     BX, K1
@@ -1489,7 +1623,7 @@ done66:
 	VBLENDMPS Z5, Z0, K1, Z5
 	VMAXPS    Z1, Z5, Z1
 
-end67:
+end72:
 	VMAXPS        Z3, Z1, Z1
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z2, Z1, Z1
@@ -1536,9 +1670,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VXORPS       Z13, Z13, Z13
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done69
+	JL           done74
 
-loop68:
+loop73:
 	VMOVUPS      (AX)(DX*1), Z14
 	VSUBPS       Z0, Z14, Z14
 	VMAXPS       Z14, Z10, Z14
@@ -1575,14 +1709,14 @@ loop68:
 	VADDPS       Z14, Z13, Z13
 	ADDQ         $+128, DX
 	SUBQ         $+32, CX
-	JGE          loop68
+	JGE          loop73
 
-done69:
+done74:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done71
+	JL   done76
 
-loop70:
+loop75:
 	VMOVUPS      (AX)(DX*1), Z14
 	VSUBPS       Z0, Z14, Z14
 	VMAXPS       Z14, Z10, Z14
@@ -1602,12 +1736,12 @@ loop70:
 	VADDPS       Z14, Z12, Z12
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop70
+	JGE          loop75
 
-done71:
+done76:
 	ADDQ         $+16, CX
 	TESTQ        CX, CX
-	JZ           end72
+	JZ           end77
 	MOVQ         $-1, BX
 	BZHIQ        CX, BX, BX
 	KMOVW        BX, K1
@@ -1630,7 +1764,140 @@ done71:
 	VMOVAPS.Z    Z14, K1, Z14
 	VADDPS       Z14, Z12, Z12
 
-end72:
+end77:
+	VADDPS        Z13, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y0
+	VADDPS        Y0, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X0
+	VADDPS        X0, X12, X12
+	VPERMILPS     $0x0e, X12, X0
+	VADDPS        X0, X12, X12
+	VPERMILPS     $0x01, X12, X0
+	VADDPS        X0, X12, X12
+	VZEROUPPER
+	MOVSS         X12, ret+32(FP)
+	RET
+
+// func expToAVX512(x []float32, shift float32) float32
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+TEXT ·expToAVX512(SB), NOSPLIT, $0-36
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	VBROADCASTSS shift+24(FP), Z0
+	VBROADCASTSS const3fb8aa3b<>+0(SB), Z1
+	VBROADCASTSS const3f318000<>+0(SB), Z2
+	VBROADCASTSS constb95e8083<>+0(SB), Z3
+	VBROADCASTSS const3ab6887e<>+0(SB), Z4
+	VBROADCASTSS const3c0905b1<>+0(SB), Z5
+	VBROADCASTSS const3d2aaa8d<>+0(SB), Z6
+	VBROADCASTSS const3e2aaa6f<>+0(SB), Z7
+	VBROADCASTSS const3f000000<>+0(SB), Z8
+	VBROADCASTSS const3f800000<>+0(SB), Z9
+	VBROADCASTSS constc2d00000<>+0(SB), Z10
+	VBROADCASTSS const42b20000<>+0(SB), Z11
+	VXORPS       Z12, Z12, Z12
+	VXORPS       Z13, Z13, Z13
+	XORQ         DX, DX
+	SUBQ         $+32, CX
+	JL           done79
+
+loop78:
+	VMOVUPS      (AX)(DX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z10, Z14
+	VMINPS       Z14, Z11, Z14
+	VMULPS       Z1, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z2, Z15, Z14
+	VFNMADD231PS Z3, Z15, Z14
+	VMOVUPS      Z4, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, (AX)(DX*1)
+	VADDPS       Z14, Z12, Z12
+	VMOVUPS      64(AX)(DX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z10, Z14
+	VMINPS       Z14, Z11, Z14
+	VMULPS       Z1, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z2, Z15, Z14
+	VFNMADD231PS Z3, Z15, Z14
+	VMOVUPS      Z4, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, 64(AX)(DX*1)
+	VADDPS       Z14, Z13, Z13
+	ADDQ         $+128, DX
+	SUBQ         $+32, CX
+	JGE          loop78
+
+done79:
+	ADDQ $+32, CX
+	SUBQ $+16, CX
+	JL   done81
+
+loop80:
+	VMOVUPS      (AX)(DX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z10, Z14
+	VMINPS       Z14, Z11, Z14
+	VMULPS       Z1, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z2, Z15, Z14
+	VFNMADD231PS Z3, Z15, Z14
+	VMOVUPS      Z4, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VFMADD213PS  Z9, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, (AX)(DX*1)
+	VADDPS       Z14, Z12, Z12
+	ADDQ         $+64, DX
+	SUBQ         $+16, CX
+	JGE          loop80
+
+done81:
+	ADDQ         $+16, CX
+	TESTQ        CX, CX
+	JZ           end82
+	MOVQ         $-1, BX
+	BZHIQ        CX, BX, BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*1), K1, Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z10, Z14
+	VMINPS       Z14, Z11, Z14
+	VMULPS       Z1, Z14, Z0
+	VRNDSCALEPS  $0x00, Z0, Z0
+	VFNMADD231PS Z2, Z0, Z14
+	VFNMADD231PS Z3, Z0, Z14
+	VMOVUPS      Z4, Z1
+	VFMADD213PS  Z5, Z14, Z1
+	VFMADD213PS  Z6, Z14, Z1
+	VFMADD213PS  Z7, Z14, Z1
+	VFMADD213PS  Z8, Z14, Z1
+	VFMADD213PS  Z9, Z14, Z1
+	VFMADD213PS  Z9, Z14, Z1
+	VSCALEFPS    Z0, Z1, Z14
+	VMOVUPS      Z14, K1, (AX)(DX*1)
+	VMOVAPS.Z    Z14, K1, Z14
+	VADDPS       Z14, Z12, Z12
+
+end82:
 	VADDPS        Z13, Z12, Z12
 	VEXTRACTF64X4 $0x01, Z12, Y0
 	VADDPS        Y0, Y12, Y12
@@ -1655,9 +1922,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	VXORPS Z3, Z3, Z3
 	XORQ   DX, DX
 	SUBQ   $+32, CX
-	JL     done74
+	JL     done84
 
-loop73:
+loop83:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1672,14 +1939,14 @@ loop73:
 	VFMADD231PD   Z4, Z4, Z3
 	ADDQ          $+128, DX
 	SUBQ          $+32, CX
-	JGE           loop73
+	JGE           loop83
 
-done74:
+done84:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done76
+	JL   done86
 
-loop75:
+loop85:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1688,12 +1955,12 @@ loop75:
 	VFMADD231PD   Z4, Z4, Z1
 	ADDQ          $+64, DX
 	SUBQ          $+16, CX
-	JGE           loop75
+	JGE           loop85
 
-done76:
+done86:
 	ADDQ          $+16, CX
 	TESTQ         CX, CX
-	JZ            end77
+	JZ            end87
 	MOVQ          $-1, BX
 	BZHIQ         CX, BX, BX
 	KMOVW         BX, K1
@@ -1704,7 +1971,7 @@ done76:
 	VFMADD231PD   Z5, Z5, Z0
 	VFMADD231PD   Z4, Z4, Z1
 
-end77:
+end87:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -1728,9 +1995,9 @@ TEXT ·normAVX512(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Z0
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done79
+	JL           done89
 
-loop78:
+loop88:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
@@ -1745,25 +2012,25 @@ loop78:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop78
+	JGE     loop88
 
-done79:
+done89:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done81
+	JL   done91
 
-loop80:
+loop90:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop80
+	JGE     loop90
 
-done81:
+done91:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end82
+	JZ        end92
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -1773,7 +2040,7 @@ done81:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end82:
+end92:
 	VZEROUPPER
 	RET
 
@@ -1791,9 +2058,9 @@ TEXT ·normGradAVX512(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Z1
 	XORQ         R9, R9
 	SUBQ         $+32, R8
-	JL           done84
+	JL           done94
 
-loop83:
+loop93:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -1814,14 +2081,14 @@ loop83:
 	VMOVUPS      Z5, 64(AX)(R9*1)
 	ADDQ         $+128, R9
 	SUBQ         $+32, R8
-	JGE          loop83
+	JGE          loop93
 
-done84:
+done94:
 	ADDQ $+32, R8
 	SUBQ $+16, R8
-	JL   done86
+	JL   done96
 
-loop85:
+loop95:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -1833,12 +2100,12 @@ loop85:
 	VMOVUPS      Z5, (AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop85
+	JGE          loop95
 
-done86:
+done96:
 	ADDQ         $+16, R8
 	TESTQ        R8, R8
-	JZ           end87
+	JZ           end97
 	MOVQ         $-1, R10
 	BZHIQ        R8, R10, R10
 	KMOVW        R10, K1
@@ -1854,7 +2121,7 @@ done86:
 	VFNMADD231PS Z1, Z2, Z4
 	VMOVUPS      Z4, K1, (AX)(R9*1)
 
-end87:
+end97:
 	VZEROUPPER
 	RET
 
@@ -1886,9 +2153,9 @@ TEXT ·conv4AVX512(SB), NOSPLIT, $0-168
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R12, R12
 	SUBQ         $+16, R9
-	JL           done89
+	JL           done99
 
-loop88:
+loop98:
 	LEAQ         (DI)(R12*1), R13
 	VMOVUPS      (R8)(R12*1), Z12
 	VMOVUPS      (CX)(R12*1), Z13
@@ -1919,12 +2186,12 @@ loop88:
 	VMOVUPS      Z12, (AX)(R12*1)
 	ADDQ         $+64, R12
 	SUBQ         $+16, R9
-	JGE          loop88
+	JGE          loop98
 
-done89:
+done99:
 	ADDQ         $+16, R9
 	TESTQ        R9, R9
-	JZ           end90
+	JZ           end100
 	MOVQ         $-1, R13
 	BZHIQ        R9, R13, R13
 	KMOVW        R13, K1
@@ -1961,7 +2228,7 @@ done89:
 	VDIVPS       Z11, Z12, Z12
 	VMOVUPS      Z12, K1, (AX)(R12*1)
 
-end90:
+end100:
 	VZEROUPPER
 	RET
 
@@ -1994,9 +2261,9 @@ TEXT ·conv4GradAVX512(SB), NOSPLIT, $0-192
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R13, R13
 	SUBQ         $+16, R10
-	JL           done92
+	JL           done102
 
-loop91:
+loop101:
 	LEAQ         (R8)(R13*1), R14
 	VMOVUPS      (R9)(R13*1), Z12
 	VMOVUPS      (DX)(R13*1), Z13
@@ -2031,12 +2298,12 @@ loop91:
 	VMOVUPS      Z14, (AX)(R13*1)
 	ADDQ         $+64, R13
 	SUBQ         $+16, R10
-	JGE          loop91
+	JGE          loop101
 
-done92:
+done102:
 	ADDQ         $+16, R10
 	TESTQ        R10, R10
-	JZ           end93
+	JZ           end103
 	MOVQ         $-1, R14
 	BZHIQ        R10, R14, R14
 	KMOVW        R14, K1
@@ -2078,7 +2345,7 @@ done92:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(R13*1)
 
-end93:
+end103:
 	VZEROUPPER
 	RET
 
@@ -2098,9 +2365,9 @@ TEXT ·conv4WeightsAVX512(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R12, R12
 	SUBQ $+16, R9
-	JL   done95
+	JL   done105
 
-loop94:
+loop104:
 	VMOVUPS     (DX)(R12*1), Z0
 	VMOVUPS     (CX)(R12*1), Z1
 	VADDPS      Z0, Z1, Z1
@@ -2120,12 +2387,12 @@ loop94:
 	VMOVUPS     Z1, (R13)(R11*1)
 	ADDQ        $+64, R12
 	SUBQ        $+16, R9
-	JGE         loop94
+	JGE         loop104
 
-done95:
+done105:
 	ADDQ        $+16, R9
 	TESTQ       R9, R9
-	JZ          end96
+	JZ          end106
 	MOVQ        $-1, R13
 	BZHIQ       R9, R13, R13
 	KMOVW       R13, K1
@@ -2151,7 +2418,7 @@ done95:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R11*1)
 
-end96:
+end106:
 	VZEROUPPER
 	RET
 
@@ -2170,9 +2437,9 @@ TEXT ·fir4AVX512(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R11, R11
 	SUBQ $+16, R8
-	JL   done98
+	JL   done108
 
-loop97:
+loop107:
 	VXORPS      Z0, Z0, Z0
 	LEAQ        (DI)(R11*1), R12
 	VMOVUPS     (CX)(R11*1), Z1
@@ -2186,12 +2453,12 @@ loop97:
 	VMOVUPS     Z0, (AX)(R11*1)
 	ADDQ        $+64, R11
 	SUBQ        $+16, R8
-	JGE         loop97
+	JGE         loop107
 
-done98:
+done108:
 	ADDQ        $+16, R8
 	TESTQ       R8, R8
-	JZ          end99
+	JZ          end109
 	MOVQ        $-1, R12
 	BZHIQ       R8, R12, R12
 	KMOVW       R12, K1
@@ -2211,7 +2478,7 @@ done98:
 	VFMADD231PS Z1, Z2, Z0
 	VMOVUPS     Z0, K1, (AX)(R11*1)
 
-end99:
+end109:
 	VZEROUPPER
 	RET
 
@@ -2240,9 +2507,9 @@ TEXT ·conv4x4AVX512(SB), NOSPLIT, $0-96
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R9, R9
 	SUBQ         $+16, SI
-	JL           done101
+	JL           done111
 
-loop100:
+loop110:
 	LEAQ         (CX)(R9*1), R10
 	LEAQ         (R10)(DI*4), R10
 	ADDQ         R8, R10
@@ -2366,12 +2633,12 @@ loop100:
 	VMOVUPS      Z16, (R10)(R8*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, SI
-	JGE          loop100
+	JGE          loop110
 
-done101:
+done111:
 	ADDQ         $+16, SI
 	TESTQ        SI, SI
-	JZ           end102
+	JZ           end112
 	MOVQ         $-1, R10
 	BZHIQ        SI, R10, R10
 	KMOVW        R10, K1
@@ -2485,7 +2752,7 @@ done101:
 	VDIVPS       Z11, Z12, Z12
 	VMOVUPS      Z12, K1, (AX)(R8*1)
 
-end102:
+end112:
 	VZEROUPPER
 	RET
 
@@ -2515,9 +2782,9 @@ TEXT ·conv4x4GradAVX512(SB), NOSPLIT, $0-120
 	VBROADCASTSS const80000000<>+0(SB), Z11
 	XORQ         R10, R10
 	SUBQ         $+16, DI
-	JL           done104
+	JL           done114
 
-loop103:
+loop113:
 	LEAQ         (DX)(R10*1), R11
 	LEAQ         (R11)(R8*4), R11
 	ADDQ         R9, R11
@@ -2658,12 +2925,12 @@ loop103:
 	VMOVUPS      Z13, (R11)(R9*1)
 	ADDQ         $+64, R10
 	SUBQ         $+16, DI
-	JGE          loop103
+	JGE          loop113
 
-done104:
+done114:
 	ADDQ         $+16, DI
 	TESTQ        DI, DI
-	JZ           end105
+	JZ           end115
 	MOVQ         $-1, R11
 	BZHIQ        DI, R11, R11
 	KMOVW        R11, K1
@@ -2798,7 +3065,7 @@ done104:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(R9*1)
 
-end105:
+end115:
 	VZEROUPPER
 	RET
 
@@ -2815,9 +3082,9 @@ TEXT ·conv4x4WeightsAVX512(SB), NOSPLIT, $0-96
 	LEAQ (DI)(DI*2), R8
 	XORQ R9, R9
 	SUBQ $+16, SI
-	JL   done107
+	JL   done117
 
-loop106:
+loop116:
 	LEAQ        (DX)(R9*1), R10
 	VMOVUPS     (R10), Z0
 	VMOVUPS     (R10)(DI*1), Z1
@@ -2866,12 +3133,12 @@ loop106:
 	VMOVUPS     Z4, (R10)(R8*1)
 	ADDQ        $+64, R9
 	SUBQ        $+16, SI
-	JGE         loop106
+	JGE         loop116
 
-done107:
+done117:
 	ADDQ        $+16, SI
 	TESTQ       SI, SI
-	JZ          end108
+	JZ          end118
 	MOVQ        $-1, R10
 	BZHIQ       SI, R10, R10
 	KMOVW       R10, K1
@@ -2922,7 +3189,7 @@ done107:
 	VFMADD231PS Z10, Z3, Z4
 	VMOVUPS     Z4, K1, (AX)(R8*1)
 
-end108:
+end118:
 	VZEROUPPER
 	RET
 
@@ -2939,9 +3206,9 @@ TEXT ·fir4x4AVX512(SB), NOSPLIT, $0-72
 	LEAQ (SI)(SI*2), DI
 	XORQ R8, R8
 	SUBQ $+16, BX
-	JL   done110
+	JL   done120
 
-loop109:
+loop119:
 	LEAQ        (AX)(R8*1), R9
 	LEAQ        (R9)(SI*4), R9
 	PREFETCHT0  (R9)
@@ -2986,12 +3253,12 @@ loop109:
 	VMOVUPS     Z3, (R9)(DI*1)
 	ADDQ        $+64, R8
 	SUBQ        $+16, BX
-	JGE         loop109
+	JGE         loop119
 
-done110:
+done120:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end111
+	JZ          end121
 	MOVQ        $-1, R9
 	BZHIQ       BX, R9, R9
 	KMOVW       R9, K1
@@ -3032,7 +3299,7 @@ done110:
 	VFMADD231PS Z10, Z0, Z3
 	VMOVUPS     Z3, K1, (AX)(DI*1)
 
-end111:
+end121:
 	VZEROUPPER
 	RET
 
@@ -3054,9 +3321,9 @@ TEXT ·adamWAVX512(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Z7
 	XORQ         DI, DI
 	SUBQ         $+16, SI
-	JL           done113
+	JL           done123
 
-loop112:
+loop122:
 	VMOVUPS     (BX)(DI*1), Z8
 	VMOVUPS     (CX)(DI*1), Z9
 	VMOVUPS     (DX)(DI*1), Z10
@@ -3078,12 +3345,12 @@ loop112:
 	VMOVUPS     Z11, (AX)(DI*1)
 	ADDQ        $+64, DI
 	SUBQ        $+16, SI
-	JGE         loop112
+	JGE         loop122
 
-done113:
+done123:
 	ADDQ        $+16, SI
 	TESTQ       SI, SI
-	JZ          end114
+	JZ          end124
 	MOVQ        $-1, R8
 	BZHIQ       SI, R8, R8
 	KMOVW       R8, K1
@@ -3107,7 +3374,7 @@ done113:
 	VSUBPS      Z9, Z11, Z11
 	VMOVUPS     Z11, K1, (AX)(DI*1)
 
-end114:
+end124:
 	VZEROUPPER
 	RET
 
@@ -3149,7 +3416,7 @@ TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Z24
 	MOVQ         steps+64(FP), R9
 
-step115:
+step125:
 	PREFETCHT0   (CX)(R8*1)
 	PREFETCHT0   (DX)(R8*1)
 	PREFETCHT0   (SI)(R8*1)
@@ -3209,7 +3476,7 @@ step115:
 	ADDQ         BX, SI
 	ADDQ         BX, DI
 	DECQ         R9
-	JNZ          step115
+	JNZ          step125
 	VZEROUPPER
 	RET
 
@@ -3254,7 +3521,7 @@ TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-96
 	VBROADCASTSS const3f800000<>+0(SB), Z24
 	MOVQ         steps+88(FP), R12
 
-step116:
+step126:
 	PREFETCHT1   (CX)(R11*1)
 	PREFETCHT1   (DX)(R11*1)
 	PREFETCHT1   (BX)(R11*1)
@@ -3347,7 +3614,7 @@ step116:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         R12
-	JNZ          step116
+	JNZ          step126
 	VZEROUPPER
 	RET
 
@@ -3387,7 +3654,7 @@ TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
 	VMOVUPS      960(R8), Z21
 	MOVQ         steps+72(FP), R11
 
-step117:
+step127:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          (CX), Z23
 	VMULPS           (R9), Z23, Z24
@@ -3592,7 +3859,7 @@ step117:
 	ADDQ             $+64, BX
 	ADDQ             $+64, SI
 	DECQ             R11
-	JNZ              step117
+	JNZ              step127
 	VMOVUPS          Z6, (R8)
 	VMOVUPS          Z7, 64(R8)
 	VMOVUPS          Z8, 128(R8)
@@ -3707,7 +3974,7 @@ TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
 	VMOVUPS      960(AX), Z21
 	MOVQ         steps+64(FP), R10
 
-step118:
+step128:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          256(DX), Z23
 	VMULPS           (R8), Z23, Z24
@@ -3944,7 +4211,7 @@ step118:
 	ADDQ             $+64, SI
 	ADDQ             $+2048, AX
 	DECQ             R10
-	JNZ              step118
+	JNZ              step128
 	VZEROUPPER
 	RET
 
@@ -3982,7 +4249,7 @@ TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-136
 	VBROADCASTSS const3f317218<>+0(SB), Z16
 	MOVQ         steps+128(FP), R14
 
-step119:
+step129:
 	VMOVUPS          (SI), Z17
 	VMOVUPS          128(SI), Z18
 	VXORPS           Z20, Z20, Z20
@@ -4356,7 +4623,7 @@ step119:
 	ADDQ             ld+120(FP), AX
 	ADDQ             ld+120(FP), CX
 	DECQ             R14
-	JNZ              step119
+	JNZ              step129
 	VMOVUPS          Z0, (R12)
 	VMOVUPS          Z1, 64(R12)
 	VMOVUPS          Z2, 128(R12)
@@ -4396,9 +4663,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	VBROADCASTSS const42b20000<>+0(SB), Y1
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done121
+	JL           done131
 
-loop120:
+loop130:
 	VMOVUPS      (CX)(BX*1), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
@@ -4449,14 +4716,14 @@ loop120:
 	VMOVUPS      Y2, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop120
+	JGE          loop130
 
-done121:
+done131:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done123
+	JL   done133
 
-loop122:
+loop132:
 	VMOVUPS      (CX)(BX*1), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
@@ -4483,12 +4750,12 @@ loop122:
 	VMOVUPS      Y2, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop122
+	JGE          loop132
 
-done123:
+done133:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end124
+	JZ           end134
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y2
@@ -4517,7 +4784,7 @@ done123:
 	VMULPS       Y0, Y1, Y3
 	VMASKMOVPS   Y3, Y2, (AX)(BX*1)
 
-end124:
+end134:
 	VZEROUPPER
 	RET
 
@@ -4560,9 +4827,9 @@ TEXT ·siluAVX2(SB), NOSPLIT, $0-48
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done126
+	JL           done136
 
-loop125:
+loop135:
 	VMOVUPS      (CX)(BX*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4619,14 +4886,14 @@ loop125:
 	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop125
+	JGE          loop135
 
-done126:
+done136:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done128
+	JL   done138
 
-loop127:
+loop137:
 	VMOVUPS      (CX)(BX*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4656,12 +4923,12 @@ loop127:
 	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop127
+	JGE          loop137
 
-done128:
+done138:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end129
+	JZ           end139
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y3
@@ -4693,7 +4960,7 @@ done128:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end129:
+end139:
 	VZEROUPPER
 	RET
 
@@ -4708,9 +4975,9 @@ TEXT ·softplusAVX2(SB), NOSPLIT, $0-48
 	VXORPS       Y2, Y2, Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done131
+	JL           done141
 
-loop130:
+loop140:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4789,14 +5056,14 @@ loop130:
 	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop130
+	JGE          loop140
 
-done131:
+done141:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done133
+	JL   done143
 
-loop132:
+loop142:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4837,12 +5104,12 @@ loop132:
 	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop132
+	JGE          loop142
 
-done133:
+done143:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end134
+	JZ           end144
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y3
@@ -4885,7 +5152,7 @@ done133:
 	VFMADD231PS  Y0, Y5, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end134:
+end144:
 	VZEROUPPER
 	RET
 
@@ -4901,9 +5168,9 @@ TEXT ·swigluAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         SI, SI
 	SUBQ         $+16, BX
-	JL           done136
+	JL           done146
 
-loop135:
+loop145:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4962,14 +5229,14 @@ loop135:
 	VMOVUPS      Y3, 32(AX)(SI*1)
 	ADDQ         $+64, SI
 	SUBQ         $+16, BX
-	JGE          loop135
+	JGE          loop145
 
-done136:
+done146:
 	ADDQ $+16, BX
 	SUBQ $+8, BX
-	JL   done138
+	JL   done148
 
-loop137:
+loop147:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5000,12 +5267,12 @@ loop137:
 	VMOVUPS      Y3, (AX)(SI*1)
 	ADDQ         $+32, SI
 	SUBQ         $+8, BX
-	JGE          loop137
+	JGE          loop147
 
-done138:
+done148:
 	ADDQ         $+8, BX
 	TESTQ        BX, BX
-	JZ           end139
+	JZ           end149
 	LEAQ         laneMasks<>+0(SB), DI
 	NEGQ         BX
 	VMOVUPS      32(DI)(BX*4), Y3
@@ -5039,7 +5306,7 @@ done138:
 	VMULPS       Y0, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(SI*1)
 
-end139:
+end149:
 	VZEROUPPER
 	RET
 
@@ -5057,9 +5324,9 @@ TEXT ·swigluGradAVX2(SB), NOSPLIT, $0-120
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R8, R8
 	SUBQ         $+16, DI
-	JL           done141
+	JL           done151
 
-loop140:
+loop150:
 	VMOVUPS      (DX)(R8*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5134,14 +5401,14 @@ loop140:
 	VMOVUPS      Y3, 32(CX)(R8*1)
 	ADDQ         $+64, R8
 	SUBQ         $+16, DI
-	JGE          loop140
+	JGE          loop150
 
-done141:
+done151:
 	ADDQ $+16, DI
 	SUBQ $+8, DI
-	JL   done143
+	JL   done153
 
-loop142:
+loop152:
 	VMOVUPS      (DX)(R8*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5180,12 +5447,12 @@ loop142:
 	VMOVUPS      Y3, (CX)(R8*1)
 	ADDQ         $+32, R8
 	SUBQ         $+8, DI
-	JGE          loop142
+	JGE          loop152
 
-done143:
+done153:
 	ADDQ         $+8, DI
 	TESTQ        DI, DI
-	JZ           end144
+	JZ           end154
 	LEAQ         laneMasks<>+0(SB), R9
 	NEGQ         DI
 	VMOVUPS      32(R9)(DI*4), Y3
@@ -5227,7 +5494,7 @@ done143:
 	VMASKMOVPS   Y0, Y3, (AX)(R8*1)
 	VMASKMOVPS   Y4, Y3, (CX)(R8*1)
 
-end144:
+end154:
 	VZEROUPPER
 	RET
 
@@ -5240,9 +5507,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done146
+	JL           done156
 
-loop145:
+loop155:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
@@ -5257,25 +5524,25 @@ loop145:
 	VMOVUPS     Y1, 96(AX)(BX*1)
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop145
+	JGE         loop155
 
-done146:
+done156:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done148
+	JL   done158
 
-loop147:
+loop157:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop147
+	JGE         loop157
 
-done148:
+done158:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end149
+	JZ          end159
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y1
@@ -5284,7 +5551,7 @@ done148:
 	VFMADD231PS Y3, Y0, Y2
 	VMASKMOVPS  Y2, Y1, (AX)(BX*1)
 
-end149:
+end159:
 	VZEROUPPER
 	RET
 
@@ -5297,9 +5564,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done151
+	JL           done161
 
-loop150:
+loop160:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	VMULPS  32(CX)(BX*1), Y0, Y1
@@ -5310,24 +5577,24 @@ loop150:
 	VMOVUPS Y1, 96(AX)(BX*1)
 	ADDQ    $+128, BX
 	SUBQ    $+32, DX
-	JGE     loop150
+	JGE     loop160
 
-done151:
+done161:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done153
+	JL   done163
 
-loop152:
+loop162:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	ADDQ    $+32, BX
 	SUBQ    $+8, DX
-	JGE     loop152
+	JGE     loop162
 
-done153:
+done163:
 	ADDQ       $+8, DX
 	TESTQ      DX, DX
-	JZ         end154
+	JZ         end164
 	LEAQ       laneMasks<>+0(SB), SI
 	NEGQ       DX
 	VMOVUPS    32(SI)(DX*4), Y1
@@ -5335,7 +5602,7 @@ done153:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(BX*1)
 
-end154:
+end164:
 	VZEROUPPER
 	RET
 
@@ -5351,9 +5618,9 @@ TEXT ·expScaleAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS const42b20000<>+0(SB), Y3
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done156
+	JL           done166
 
-loop155:
+loop165:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -5408,14 +5675,14 @@ loop155:
 	VMOVUPS      Y4, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop155
+	JGE          loop165
 
-done156:
+done166:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done158
+	JL   done168
 
-loop157:
+loop167:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -5444,12 +5711,12 @@ loop157:
 	VMOVUPS      Y4, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop157
+	JGE          loop167
 
-done158:
+done168:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end159
+	JZ           end169
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y4
@@ -5480,7 +5747,164 @@ done158:
 	VMULPS       Y1, Y5, Y5
 	VMASKMOVPS   Y5, Y4, (AX)(BX*1)
 
-end159:
+end169:
+	VZEROUPPER
+	RET
+
+// func probGradAVX2(p []float32, ds []float32, lse float32, mean float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·probGradAVX2(SB), NOSPLIT, $0-56
+	MOVQ         p_base+0(FP), AX
+	MOVQ         ds_base+24(FP), CX
+	MOVQ         p_len+8(FP), DX
+	VBROADCASTSS lse+48(FP), Y0
+	VBROADCASTSS mean+52(FP), Y1
+	VBROADCASTSS constc2d00000<>+0(SB), Y2
+	VBROADCASTSS const42b20000<>+0(SB), Y3
+	XORQ         BX, BX
+	SUBQ         $+16, DX
+	JL           done171
+
+loop170:
+	VMOVUPS      (AX)(BX*1), Y4
+	VMOVUPS      (CX)(BX*1), Y5
+	VSUBPS       Y0, Y4, Y4
+	VMAXPS       Y4, Y2, Y4
+	VMINPS       Y4, Y3, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y4
+	VPSUBD       Y4, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y4, Y7, Y7
+	VMULPS       Y6, Y7, Y4
+	VMOVUPS      Y4, (AX)(BX*1)
+	VSUBPS       Y1, Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      Y5, (CX)(BX*1)
+	VMOVUPS      32(AX)(BX*1), Y4
+	VMOVUPS      32(CX)(BX*1), Y5
+	VSUBPS       Y0, Y4, Y4
+	VMAXPS       Y4, Y2, Y4
+	VMINPS       Y4, Y3, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y4
+	VPSUBD       Y4, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y4, Y7, Y7
+	VMULPS       Y6, Y7, Y4
+	VMOVUPS      Y4, 32(AX)(BX*1)
+	VSUBPS       Y1, Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      Y5, 32(CX)(BX*1)
+	ADDQ         $+64, BX
+	SUBQ         $+16, DX
+	JGE          loop170
+
+done171:
+	ADDQ $+16, DX
+	SUBQ $+8, DX
+	JL   done173
+
+loop172:
+	VMOVUPS      (AX)(BX*1), Y4
+	VMOVUPS      (CX)(BX*1), Y5
+	VSUBPS       Y0, Y4, Y4
+	VMAXPS       Y4, Y2, Y4
+	VMINPS       Y4, Y3, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y4
+	VPSUBD       Y4, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y4, Y7, Y7
+	VMULPS       Y6, Y7, Y4
+	VMOVUPS      Y4, (AX)(BX*1)
+	VSUBPS       Y1, Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      Y5, (CX)(BX*1)
+	ADDQ         $+32, BX
+	SUBQ         $+8, DX
+	JGE          loop172
+
+done173:
+	ADDQ         $+8, DX
+	TESTQ        DX, DX
+	JZ           end174
+	LEAQ         laneMasks<>+0(SB), SI
+	NEGQ         DX
+	VMOVUPS      32(SI)(DX*4), Y4
+	VMASKMOVPS   (AX)(BX*1), Y4, Y5
+	VMASKMOVPS   (CX)(BX*1), Y4, Y6
+	VSUBPS       Y0, Y5, Y5
+	VMAXPS       Y5, Y2, Y5
+	VMINPS       Y5, Y3, Y5
+	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y0
+	VROUNDPS     $0x00, Y0, Y0
+	VFNMADD231PS const3f318000<>+0(SB), Y0, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y0, Y5
+	VMOVUPS      const3ab6887e<>+0(SB), Y2
+	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y2
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y2
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y2
+	VFMADD213PS  const3f000000<>+0(SB), Y5, Y2
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y2
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y2
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y3
+	VPSUBD       Y3, Y0, Y0
+	VPADDD       const0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       const0000007f<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y5
+	VMASKMOVPS   Y5, Y4, (AX)(BX*1)
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y5, Y6, Y6
+	VMASKMOVPS   Y6, Y4, (CX)(BX*1)
+
+end174:
 	VZEROUPPER
 	RET
 
@@ -5495,9 +5919,9 @@ TEXT ·combine2AVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Y1
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done161
+	JL           done176
 
-loop160:
+loop175:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
@@ -5512,25 +5936,25 @@ loop160:
 	VMOVUPS     Y2, 96(AX)(SI*1)
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop160
+	JGE         loop175
 
-done161:
+done176:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done163
+	JL   done178
 
-loop162:
+loop177:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop162
+	JGE         loop177
 
-done163:
+done178:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end164
+	JZ          end179
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y2
@@ -5540,7 +5964,7 @@ done163:
 	VFMADD231PS Y3, Y1, Y0
 	VMASKMOVPS  Y0, Y2, (AX)(SI*1)
 
-end164:
+end179:
 	VZEROUPPER
 	RET
 
@@ -5553,9 +5977,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+32, BX
-	JL   done166
+	JL   done181
 
-loop165:
+loop180:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
@@ -5570,25 +5994,25 @@ loop165:
 	VMOVUPS Y0, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop165
+	JGE     loop180
 
-done166:
+done181:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done168
+	JL   done183
 
-loop167:
+loop182:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop167
+	JGE     loop182
 
-done168:
+done183:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end169
+	JZ         end184
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y0
@@ -5597,7 +6021,7 @@ done168:
 	VADDPS     Y2, Y1, Y1
 	VMASKMOVPS Y1, Y0, (AX)(SI*1)
 
-end169:
+end184:
 	VZEROUPPER
 	RET
 
@@ -5607,14 +6031,14 @@ TEXT ·prefetchAVX2(SB), NOSPLIT, $0-24
 	MOVQ x_base+0(FP), AX
 	MOVQ x_len+8(FP), CX
 
-loop170:
+loop185:
 	SUBQ       $0x10, CX
-	JL         end171
+	JL         end186
 	PREFETCHT0 (AX)
 	ADDQ       $0x40, AX
-	JMP        loop170
+	JMP        loop185
 
-end171:
+end186:
 	RET
 
 // func dotAVX2(a []float32, b []float32) float32
@@ -5629,9 +6053,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+32, DX
-	JL     done173
+	JL     done188
 
-loop172:
+loop187:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	VMOVUPS     32(AX)(BX*1), Y4
@@ -5642,24 +6066,24 @@ loop172:
 	VFMADD231PS 96(CX)(BX*1), Y4, Y3
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop172
+	JGE         loop187
 
-done173:
+done188:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done175
+	JL   done190
 
-loop174:
+loop189:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop174
+	JGE         loop189
 
-done175:
+done190:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end176
+	JZ          end191
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y4
@@ -5667,7 +6091,7 @@ done175:
 	VMASKMOVPS  (AX)(BX*1), Y4, Y4
 	VFMADD231PS Y5, Y4, Y0
 
-end176:
+end191:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -5694,9 +6118,9 @@ TEXT ·dot3AVX2(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+32, BX
-	JL     done178
+	JL     done193
 
-loop177:
+loop192:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
@@ -5711,25 +6135,25 @@ loop177:
 	VFMADD231PS 96(DX)(SI*1), Y4, Y3
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop177
+	JGE         loop192
 
-done178:
+done193:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done180
+	JL   done195
 
-loop179:
+loop194:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop179
+	JGE         loop194
 
-done180:
+done195:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end181
+	JZ          end196
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y4
@@ -5739,7 +6163,7 @@ done180:
 	VMASKMOVPS  (DX)(SI*1), Y4, Y4
 	VFMADD231PS Y4, Y5, Y0
 
-end181:
+end196:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -5765,9 +6189,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	VMOVAPS      Y0, Y4
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done183
+	JL           done198
 
-loop182:
+loop197:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	VMOVUPS 32(AX)(DX*1), Y5
@@ -5778,24 +6202,24 @@ loop182:
 	VMAXPS  Y4, Y5, Y4
 	ADDQ    $+128, DX
 	SUBQ    $+32, CX
-	JGE     loop182
+	JGE     loop197
 
-done183:
+done198:
 	ADDQ $+32, CX
 	SUBQ $+8, CX
-	JL   done185
+	JL   done200
 
-loop184:
+loop199:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	ADDQ    $+32, DX
 	SUBQ    $+8, CX
-	JGE     loop184
+	JGE     loop199
 
-done185:
+done200:
 	ADDQ       $+8, CX
 	TESTQ      CX, CX
-	JZ         end186
+	JZ         end201
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y5
@@ -5803,7 +6227,7 @@ done185:
 	VBLENDVPS  Y5, Y6, Y0, Y6
 	VMAXPS     Y1, Y6, Y1
 
-end186:
+end201:
 	VMAXPS       Y3, Y1, Y1
 	VMAXPS       Y4, Y2, Y2
 	VMAXPS       Y2, Y1, Y1
@@ -5829,9 +6253,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	VXORPS       Y4, Y4, Y4
 	XORQ         DX, DX
 	SUBQ         $+16, CX
-	JL           done188
+	JL           done203
 
-loop187:
+loop202:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -5884,14 +6308,14 @@ loop187:
 	VADDPS       Y5, Y4, Y4
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop187
+	JGE          loop202
 
-done188:
+done203:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done190
+	JL   done205
 
-loop189:
+loop204:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -5919,12 +6343,12 @@ loop189:
 	VADDPS       Y5, Y3, Y3
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop189
+	JGE          loop204
 
-done190:
+done205:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end191
+	JZ           end206
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y5
@@ -5955,7 +6379,161 @@ done190:
 	VANDPS       Y5, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 
-end191:
+end206:
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X0
+	VADDPS       X0, X3, X3
+	VPERMILPS    $0x0e, X3, X0
+	VADDPS       X0, X3, X3
+	VPERMILPS    $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	VZEROUPPER
+	MOVSS        X3, ret+32(FP)
+	RET
+
+// func expToAVX2(x []float32, shift float32) float32
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expToAVX2(SB), NOSPLIT, $0-36
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	VBROADCASTSS shift+24(FP), Y0
+	VBROADCASTSS constc2d00000<>+0(SB), Y1
+	VBROADCASTSS const42b20000<>+0(SB), Y2
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y4, Y4, Y4
+	XORQ         DX, DX
+	SUBQ         $+16, CX
+	JL           done208
+
+loop207:
+	VMOVUPS      (AX)(DX*1), Y5
+	VSUBPS       Y0, Y5, Y5
+	VMAXPS       Y5, Y1, Y5
+	VMINPS       Y5, Y2, Y5
+	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y5
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y7, Y5
+	VMOVUPS      Y5, (AX)(DX*1)
+	VADDPS       Y5, Y3, Y3
+	VMOVUPS      32(AX)(DX*1), Y5
+	VSUBPS       Y0, Y5, Y5
+	VMAXPS       Y5, Y1, Y5
+	VMINPS       Y5, Y2, Y5
+	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y5
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y7, Y5
+	VMOVUPS      Y5, 32(AX)(DX*1)
+	VADDPS       Y5, Y4, Y4
+	ADDQ         $+64, DX
+	SUBQ         $+16, CX
+	JGE          loop207
+
+done208:
+	ADDQ $+16, CX
+	SUBQ $+8, CX
+	JL   done210
+
+loop209:
+	VMOVUPS      (AX)(DX*1), Y5
+	VSUBPS       Y0, Y5, Y5
+	VMAXPS       Y5, Y1, Y5
+	VMINPS       Y5, Y2, Y5
+	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y5
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y7, Y5
+	VMOVUPS      Y5, (AX)(DX*1)
+	VADDPS       Y5, Y3, Y3
+	ADDQ         $+32, DX
+	SUBQ         $+8, CX
+	JGE          loop209
+
+done210:
+	ADDQ         $+8, CX
+	TESTQ        CX, CX
+	JZ           end211
+	LEAQ         laneMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y5
+	VMASKMOVPS   (AX)(DX*1), Y5, Y6
+	VSUBPS       Y0, Y6, Y6
+	VMAXPS       Y6, Y1, Y6
+	VMINPS       Y6, Y2, Y6
+	VMULPS       const3fb8aa3b<>+0(SB), Y6, Y0
+	VROUNDPS     $0x00, Y0, Y0
+	VFNMADD231PS const3f318000<>+0(SB), Y0, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y0, Y6
+	VMOVUPS      const3ab6887e<>+0(SB), Y1
+	VFMADD213PS  const3c0905b1<>+0(SB), Y6, Y1
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y6, Y1
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y6, Y1
+	VFMADD213PS  const3f000000<>+0(SB), Y6, Y1
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y1
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y1
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y2
+	VPSUBD       Y2, Y0, Y0
+	VPADDD       const0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       const0000007f<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y0, Y1, Y6
+	VMASKMOVPS   Y6, Y5, (AX)(DX*1)
+	VANDPS       Y5, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+
+end211:
 	VADDPS       Y4, Y3, Y3
 	VEXTRACTF128 $0x01, Y3, X0
 	VADDPS       X0, X3, X3
@@ -5978,9 +6556,9 @@ TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y3, Y3, Y3
 	XORQ   DX, DX
 	SUBQ   $+16, CX
-	JL     done193
+	JL     done213
 
-loop192:
+loop212:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -5995,14 +6573,14 @@ loop192:
 	VFMADD231PD  Y4, Y4, Y3
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop192
+	JGE          loop212
 
-done193:
+done213:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done195
+	JL   done215
 
-loop194:
+loop214:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -6011,12 +6589,12 @@ loop194:
 	VFMADD231PD  Y4, Y4, Y1
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop194
+	JGE          loop214
 
-done195:
+done215:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end196
+	JZ           end216
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y4
@@ -6027,7 +6605,7 @@ done195:
 	VFMADD231PD  Y5, Y5, Y0
 	VFMADD231PD  Y4, Y4, Y1
 
-end196:
+end216:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -6049,9 +6627,9 @@ TEXT ·normAVX2(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Y0
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done198
+	JL           done218
 
-loop197:
+loop217:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
@@ -6066,25 +6644,25 @@ loop197:
 	VMOVUPS Y1, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop197
+	JGE     loop217
 
-done198:
+done218:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done200
+	JL   done220
 
-loop199:
+loop219:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop199
+	JGE     loop219
 
-done200:
+done220:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end201
+	JZ         end221
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y1
@@ -6094,7 +6672,7 @@ done200:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(SI*1)
 
-end201:
+end221:
 	VZEROUPPER
 	RET
 
@@ -6112,9 +6690,9 @@ TEXT ·normGradAVX2(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Y1
 	XORQ         R9, R9
 	SUBQ         $+16, R8
-	JL           done203
+	JL           done223
 
-loop202:
+loop222:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -6135,14 +6713,14 @@ loop202:
 	VMOVUPS      Y5, 32(AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop202
+	JGE          loop222
 
-done203:
+done223:
 	ADDQ $+16, R8
 	SUBQ $+8, R8
-	JL   done205
+	JL   done225
 
-loop204:
+loop224:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -6154,12 +6732,12 @@ loop204:
 	VMOVUPS      Y5, (AX)(R9*1)
 	ADDQ         $+32, R9
 	SUBQ         $+8, R8
-	JGE          loop204
+	JGE          loop224
 
-done205:
+done225:
 	ADDQ         $+8, R8
 	TESTQ        R8, R8
-	JZ           end206
+	JZ           end226
 	LEAQ         laneMasks<>+0(SB), R10
 	NEGQ         R8
 	VMOVUPS      32(R10)(R8*4), Y2
@@ -6175,7 +6753,7 @@ done205:
 	VFNMADD231PS Y1, Y3, Y5
 	VMASKMOVPS   Y5, Y2, (AX)(R9*1)
 
-end206:
+end226:
 	VZEROUPPER
 	RET
 
@@ -6198,9 +6776,9 @@ TEXT ·conv4AVX2(SB), NOSPLIT, $0-168
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R12, R12
 	SUBQ         $+8, R9
-	JL           done208
+	JL           done228
 
-loop207:
+loop227:
 	LEAQ         (DI)(R12*1), R13
 	VMOVUPS      (R8)(R12*1), Y3
 	VMOVUPS      (CX)(R12*1), Y4
@@ -6239,12 +6817,12 @@ loop207:
 	VMOVUPS      Y3, (AX)(R12*1)
 	ADDQ         $+32, R12
 	SUBQ         $+8, R9
-	JGE          loop207
+	JGE          loop227
 
-done208:
+done228:
 	ADDQ         $+8, R9
 	TESTQ        R9, R9
-	JZ           end209
+	JZ           end229
 	LEAQ         laneMasks<>+0(SB), R13
 	NEGQ         R9
 	VMOVUPS      32(R13)(R9*4), Y3
@@ -6289,7 +6867,7 @@ done208:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(R12*1)
 
-end209:
+end229:
 	VZEROUPPER
 	RET
 
@@ -6313,9 +6891,9 @@ TEXT ·conv4GradAVX2(SB), NOSPLIT, $0-192
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R13, R13
 	SUBQ         $+8, R10
-	JL           done211
+	JL           done231
 
-loop210:
+loop230:
 	LEAQ         (R8)(R13*1), R14
 	VMOVUPS      (R9)(R13*1), Y3
 	VMOVUPS      (DX)(R13*1), Y4
@@ -6358,12 +6936,12 @@ loop210:
 	VMOVUPS      Y5, (AX)(R13*1)
 	ADDQ         $+32, R13
 	SUBQ         $+8, R10
-	JGE          loop210
+	JGE          loop230
 
-done211:
+done231:
 	ADDQ         $+8, R10
 	TESTQ        R10, R10
-	JZ           end212
+	JZ           end232
 	LEAQ         laneMasks<>+0(SB), R14
 	NEGQ         R10
 	VMOVUPS      32(R14)(R10*4), Y3
@@ -6413,7 +6991,7 @@ done211:
 	VMULPS       Y1, Y0, Y0
 	VMASKMOVPS   Y0, Y3, (AX)(R13*1)
 
-end212:
+end232:
 	VZEROUPPER
 	RET
 
@@ -6433,9 +7011,9 @@ TEXT ·conv4WeightsAVX2(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R12, R12
 	SUBQ $+8, R9
-	JL   done214
+	JL   done234
 
-loop213:
+loop233:
 	VMOVUPS     (DX)(R12*1), Y0
 	VMOVUPS     (CX)(R12*1), Y1
 	VADDPS      Y0, Y1, Y1
@@ -6455,12 +7033,12 @@ loop213:
 	VMOVUPS     Y1, (R13)(R11*1)
 	ADDQ        $+32, R12
 	SUBQ        $+8, R9
-	JGE         loop213
+	JGE         loop233
 
-done214:
+done234:
 	ADDQ        $+8, R9
 	TESTQ       R9, R9
-	JZ          end215
+	JZ          end235
 	LEAQ        laneMasks<>+0(SB), R13
 	NEGQ        R9
 	VMOVUPS     32(R13)(R9*4), Y0
@@ -6486,7 +7064,7 @@ done214:
 	VFMADD231PS Y3, Y1, Y2
 	VMASKMOVPS  Y2, Y0, (AX)(R11*1)
 
-end215:
+end235:
 	VZEROUPPER
 	RET
 
@@ -6505,9 +7083,9 @@ TEXT ·fir4AVX2(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R11, R11
 	SUBQ $+8, R8
-	JL   done217
+	JL   done237
 
-loop216:
+loop236:
 	VXORPS      Y0, Y0, Y0
 	LEAQ        (DI)(R11*1), R12
 	VMOVUPS     (CX)(R11*1), Y1
@@ -6521,12 +7099,12 @@ loop216:
 	VMOVUPS     Y0, (AX)(R11*1)
 	ADDQ        $+32, R11
 	SUBQ        $+8, R8
-	JGE         loop216
+	JGE         loop236
 
-done217:
+done237:
 	ADDQ        $+8, R8
 	TESTQ       R8, R8
-	JZ          end218
+	JZ          end238
 	LEAQ        laneMasks<>+0(SB), R12
 	NEGQ        R8
 	VMOVUPS     32(R12)(R8*4), Y0
@@ -6546,7 +7124,7 @@ done217:
 	VFMADD231PS Y2, Y3, Y1
 	VMASKMOVPS  Y1, Y0, (AX)(R11*1)
 
-end218:
+end238:
 	VZEROUPPER
 	RET
 
@@ -6566,9 +7144,9 @@ TEXT ·conv4x4AVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R9, R9
 	SUBQ         $+8, SI
-	JL           done220
+	JL           done240
 
-loop219:
+loop239:
 	LEAQ         (CX)(R9*1), R10
 	LEAQ         (R10)(DI*4), R10
 	ADDQ         R8, R10
@@ -6717,12 +7295,12 @@ loop219:
 	VMOVUPS      Y7, (R10)(R8*1)
 	ADDQ         $+32, R9
 	SUBQ         $+8, SI
-	JGE          loop219
+	JGE          loop239
 
-done220:
+done240:
 	ADDQ         $+8, SI
 	TESTQ        SI, SI
-	JZ           end221
+	JZ           end241
 	LEAQ         laneMasks<>+0(SB), R10
 	NEGQ         SI
 	VMOVUPS      32(R10)(SI*4), Y3
@@ -6877,7 +7455,7 @@ done220:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(R8*1)
 
-end221:
+end241:
 	VZEROUPPER
 	RET
 
@@ -6898,9 +7476,9 @@ TEXT ·conv4x4GradAVX2(SB), NOSPLIT, $0-120
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R10, R10
 	SUBQ         $+8, DI
-	JL           done223
+	JL           done243
 
-loop222:
+loop242:
 	LEAQ         (DX)(R10*1), R11
 	LEAQ         (R11)(R8*4), R11
 	ADDQ         R9, R11
@@ -7066,12 +7644,12 @@ loop222:
 	VMOVUPS      Y4, (R11)(R9*1)
 	ADDQ         $+32, R10
 	SUBQ         $+8, DI
-	JGE          loop222
+	JGE          loop242
 
-done223:
+done243:
 	ADDQ         $+8, DI
 	TESTQ        DI, DI
-	JZ           end224
+	JZ           end244
 	LEAQ         laneMasks<>+0(SB), R11
 	NEGQ         DI
 	VMOVUPS      32(R11)(DI*4), Y3
@@ -7247,7 +7825,7 @@ done223:
 	VMULPS       Y1, Y0, Y0
 	VMASKMOVPS   Y0, Y3, (AX)(R9*1)
 
-end224:
+end244:
 	VZEROUPPER
 	RET
 
@@ -7264,9 +7842,9 @@ TEXT ·conv4x4WeightsAVX2(SB), NOSPLIT, $0-96
 	LEAQ (DI)(DI*2), R8
 	XORQ R9, R9
 	SUBQ $+8, SI
-	JL   done226
+	JL   done246
 
-loop225:
+loop245:
 	LEAQ        (DX)(R9*1), R10
 	VMOVUPS     (R10), Y0
 	VMOVUPS     (R10)(DI*1), Y1
@@ -7308,12 +7886,12 @@ loop225:
 	VMOVUPS     Y4, (R12)(R8*1)
 	ADDQ        $+32, R9
 	SUBQ        $+8, SI
-	JGE         loop225
+	JGE         loop245
 
-done226:
+done246:
 	ADDQ        $+8, SI
 	TESTQ       SI, SI
-	JZ          end227
+	JZ          end247
 	LEAQ        laneMasks<>+0(SB), R10
 	NEGQ        SI
 	VMOVUPS     32(R10)(SI*4), Y0
@@ -7373,7 +7951,7 @@ done226:
 	VFMADD231PS Y1, Y4, Y5
 	VMASKMOVPS  Y5, Y0, (AX)(R8*1)
 
-end227:
+end247:
 	VZEROUPPER
 	RET
 
@@ -7390,9 +7968,9 @@ TEXT ·fir4x4AVX2(SB), NOSPLIT, $0-72
 	LEAQ (SI)(SI*2), DI
 	XORQ R8, R8
 	SUBQ $+8, BX
-	JL   done229
+	JL   done249
 
-loop228:
+loop248:
 	LEAQ        (AX)(R8*1), R9
 	LEAQ        (R9)(SI*4), R9
 	PREFETCHT0  (R9)
@@ -7430,12 +8008,12 @@ loop228:
 	VMOVUPS     Y3, (R11)(DI*1)
 	ADDQ        $+32, R8
 	SUBQ        $+8, BX
-	JGE         loop228
+	JGE         loop248
 
-done229:
+done249:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end230
+	JZ          end250
 	LEAQ        laneMasks<>+0(SB), R9
 	NEGQ        BX
 	VMOVUPS     32(R9)(BX*4), Y0
@@ -7485,7 +8063,7 @@ done229:
 	VFMADD231PS Y2, Y1, Y4
 	VMASKMOVPS  Y4, Y0, (AX)(DI*1)
 
-end230:
+end250:
 	VZEROUPPER
 	RET
 
@@ -7507,9 +8085,9 @@ TEXT ·adamWAVX2(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Y7
 	XORQ         DI, DI
 	SUBQ         $+8, SI
-	JL           done232
+	JL           done252
 
-loop231:
+loop251:
 	VMOVUPS     (BX)(DI*1), Y8
 	VMOVUPS     (CX)(DI*1), Y9
 	VMOVUPS     (DX)(DI*1), Y10
@@ -7531,12 +8109,12 @@ loop231:
 	VMOVUPS     Y11, (AX)(DI*1)
 	ADDQ        $+32, DI
 	SUBQ        $+8, SI
-	JGE         loop231
+	JGE         loop251
 
-done232:
+done252:
 	ADDQ        $+8, SI
 	TESTQ       SI, SI
-	JZ          end233
+	JZ          end253
 	LEAQ        laneMasks<>+0(SB), R8
 	NEGQ        SI
 	VMOVUPS     32(R8)(SI*4), Y8
@@ -7560,7 +8138,7 @@ done232:
 	VSUBPS      Y10, Y12, Y12
 	VMASKMOVPS  Y12, Y8, (AX)(DI*1)
 
-end233:
+end253:
 	VZEROUPPER
 	RET
 
@@ -7582,7 +8160,7 @@ TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+64(FP), R9
 
-step234:
+step254:
 	PREFETCHT0   (CX)(R8*1)
 	PREFETCHT0   (DX)(R8*1)
 	PREFETCHT0   (SI)(R8*1)
@@ -7658,7 +8236,7 @@ step234:
 	ADDQ         BX, SI
 	ADDQ         BX, DI
 	DECQ         R9
-	JNZ          step234
+	JNZ          step254
 	VZEROUPPER
 	RET
 
@@ -7683,7 +8261,7 @@ TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+88(FP), R12
 
-step235:
+step255:
 	PREFETCHT1   (CX)(R11*1)
 	PREFETCHT1   (DX)(R11*1)
 	PREFETCHT1   (BX)(R11*1)
@@ -7800,7 +8378,7 @@ step235:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         R12
-	JNZ          step235
+	JNZ          step255
 	VZEROUPPER
 	RET
 
@@ -7819,7 +8397,7 @@ TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+72(FP), R11
 
-step236:
+step256:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      (CX), Y2
 	VMULPS       (R9), Y2, Y3
@@ -8152,7 +8730,7 @@ step236:
 	ADDQ         $+64, BX
 	ADDQ         $+64, SI
 	DECQ         R11
-	JNZ          step236
+	JNZ          step256
 	VZEROUPPER
 	RET
 
@@ -8180,7 +8758,7 @@ TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+64(FP), R10
 
-step237:
+step257:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      256(DX), Y2
 	VMULPS       (R8), Y2, Y3
@@ -8529,7 +9107,7 @@ step237:
 	ADDQ         $+64, SI
 	ADDQ         $+2048, AX
 	DECQ         R10
-	JNZ          step237
+	JNZ          step257
 	VZEROUPPER
 	RET
 
@@ -8550,7 +9128,7 @@ TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-136
 	MOVQ dalog+88(FP), R13
 	MOVQ steps+128(FP), R14
 
-step238:
+step258:
 	VMOVUPS      (SI), Y0
 	VMOVUPS      128(SI), Y1
 	VXORPS       Y3, Y3, Y3
@@ -8972,6 +9550,6 @@ step238:
 	ADDQ         ld+120(FP), AX
 	ADDQ         ld+120(FP), CX
 	DECQ         R14
-	JNZ          step238
+	JNZ          step258
 	VZEROUPPER
 	RET

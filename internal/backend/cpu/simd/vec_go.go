@@ -19,7 +19,9 @@ var goVec = vecKernels{
 	dot3:           dot3Go,
 	sumSquares:     sumSquaresGo,
 	expSum:         expSumGo,
+	expTo:          expToGo,
 	expScale:       expScaleGo,
+	probGrad:       probGradGo,
 	norm:           normGo,
 	normGrad:       normGradGo,
 	conv4:          conv4Go,
@@ -136,6 +138,22 @@ func expSumGo(x []float32, shift float32) float32 {
 		s += float64(exp32(v - shift))
 	}
 	return float32(s)
+}
+
+func expToGo(x []float32, shift float32) float32 {
+	var s float64
+	for i, v := range x {
+		x[i] = exp32(v - shift)
+		s += float64(x[i])
+	}
+	return float32(s)
+}
+
+func probGradGo(p, ds []float32, lse, mean float32) {
+	for i, v := range ds[:len(p)] {
+		p[i] = exp32(p[i] - lse)
+		ds[i] = p[i] * (v - mean)
+	}
 }
 
 func expScaleGo(dst, src []float32, shift, factor float32) {

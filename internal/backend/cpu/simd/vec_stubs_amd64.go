@@ -27,6 +27,9 @@ func scaleAVX512(y []float32, x []float32, a float32)
 func expScaleAVX512(dst []float32, src []float32, shift float32, factor float32)
 
 //go:noescape
+func probGradAVX512(p []float32, ds []float32, lse float32, mean float32)
+
+//go:noescape
 func combine2AVX512(y []float32, x0 []float32, x1 []float32, a0 float32, a1 float32)
 
 //go:noescape
@@ -46,6 +49,9 @@ func maxAVX512(x []float32) float32
 
 //go:noescape
 func expSumAVX512(x []float32, shift float32) float32
+
+//go:noescape
+func expToAVX512(x []float32, shift float32) float32
 
 //go:noescape
 func sumSquaresAVX512(x []float32) float64
@@ -123,6 +129,9 @@ func scaleAVX2(y []float32, x []float32, a float32)
 func expScaleAVX2(dst []float32, src []float32, shift float32, factor float32)
 
 //go:noescape
+func probGradAVX2(p []float32, ds []float32, lse float32, mean float32)
+
+//go:noescape
 func combine2AVX2(y []float32, x0 []float32, x1 []float32, a0 float32, a1 float32)
 
 //go:noescape
@@ -142,6 +151,9 @@ func maxAVX2(x []float32) float32
 
 //go:noescape
 func expSumAVX2(x []float32, shift float32) float32
+
+//go:noescape
+func expToAVX2(x []float32, shift float32) float32
 
 //go:noescape
 func sumSquaresAVX2(x []float32) float64

@@ -226,11 +226,16 @@ func TestVectors(t *testing.T) {
 				{"dot3", float64(vec().dot3(a, b, c)), dot3, size3},
 				{"sumSquares", SumSquares(a), squares, 1e-7 * squares},
 				{"expSum", float64(ExpSum(a, 0.5)), exps, exps},
+				{"expTo", float64(vec().expTo(a, 0.5)), exps, exps}, // last, as it writes over a
 			} {
 				if !(math.Abs(r.got-r.want) <= 1e-6*r.size) {
 					t.Errorf("%s of %d: %g, want %g", r.name, n, r.got, r.want)
 				}
 			}
+			near(t, "expTo", a, want(func(i int) float64 { return math.Exp(la[i] - 0.5) }), 4e-7)
+			vec().probGrad(b, c, 0.5, 0.25)
+			near(t, "probGrad, p", b, want(func(i int) float64 { return math.Exp(lb[i] - 0.5) }), 4e-7)
+			near(t, "probGrad, ds", c, want(func(i int) float64 { return math.Exp(lb[i]-0.5) * (lc[i] - 0.25) }), 1e-6)
 		}
 	})
 }

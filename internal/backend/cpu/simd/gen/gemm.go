@@ -124,7 +124,7 @@ func (m microkernel) bcast(row int) reg.VecPhysical  { return m.regs[len(m.regs)
 
 func (m microkernel) emit() {
 	name := fmt.Sprintf("gemm%dx%d%s", m.rows, m.vecs*m.lane, m.name)
-	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64)")
+	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)")
 	Pragma("noescape")
 	m.arguments()
 	for row := range m.rows {
@@ -204,10 +204,15 @@ func (m microkernel) prefetch() {
 	m.lookAhead(1)
 }
 
-// lookAhead fetches a line of a stream.
+// lookAhead fetches a line of a stream; the first stays at its last line.
 func (m microkernel) lookAhead(stream int) {
-	PREFETCHT1(Mem{Base: aheadReg[stream]})
-	ADDQ(memory(fmt.Sprintf("step%d", stream)), aheadReg[stream])
+	at := aheadReg[stream]
+	PREFETCHT1(Mem{Base: at})
+	ADDQ(memory(fmt.Sprintf("step%d", stream)), at)
+	if stream == 0 {
+		CMPQ(at, memory("last0"))
+		CMOVQHI(memory("last0"), at)
+	}
 }
 
 // pointers is the number of pointers that the rows need.

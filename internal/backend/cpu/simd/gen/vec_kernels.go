@@ -26,6 +26,7 @@ func (v target) elementwise() {
 		p.store(r, y)
 	})
 	v.expScale()
+	v.probGrad()
 	v.combine2()
 	v.add()
 	v.prefetch()
@@ -94,6 +95,23 @@ func (v target) expScale() {
 	v.end()
 }
 
+// probGrad replaces scores by probabilities p = e^(p - lse), and the gradients of those by p*(ds - mean).
+func (v target) probGrad() {
+	v.function("probGrad", "func(p, ds []float32, lse, mean float32)")
+	p, ds, n, lse, mean := base("p"), base("ds"), length("p"), v.scalar("lse"), v.scalar("mean")
+	e := v.exponential()
+	v.each(n, 2, func(at at) {
+		x, d := at.load(p), at.load(ds)
+		VSUBPS(lse, x, x)
+		e.apply(x)
+		at.store(x, p)
+		VSUBPS(mean, d, d)
+		VMULPS(x, d, d)
+		at.store(d, ds)
+	})
+	v.end()
+}
+
 func (v target) combine2() {
 	v.function("combine2", "func(y, x0, x1 []float32, a0, a1 float32)")
 	y, x0, x1, n, a0, a1 := base("y"), base("x0"), base("x1"), length("y"), v.scalar("a0"), v.scalar("a1")
@@ -128,7 +146,8 @@ func (v target) reductions() {
 		VFMADD231PS(p.op(in[2]), r, acc)
 	})
 	v.max()
-	v.expSum()
+	v.expSum("expSum", "func(x []float32, shift float32) float32", nil)
+	v.expSum("expTo", "func(x []float32, shift float32) float32", at.store)
 	v.sumSquares()
 }
 
@@ -192,14 +211,18 @@ func (v target) max() {
 	v.total(acc, VMAXPS)
 }
 
-func (v target) expSum() {
-	v.function("expSum", "func(x []float32, shift float32) float32")
+// expSum adds up e^(x - shift), which store writes to x if it is not nil.
+func (v target) expSum(name, signature string, store func(p at, r reg.VecVirtual, x reg.Register)) {
+	v.function(name, signature)
 	x, n, shift := base("x"), length("x"), v.scalar("shift")
 	e, acc := v.exponential(), v.accumulators(2)
 	v.each(n, 2, func(p at) {
 		r := p.load(x)
 		VSUBPS(shift, r, r)
 		e.apply(r)
+		if store != nil {
+			store(p, r, x)
+		}
 		p.keep(r)
 		VADDPS(r, acc[p.index], acc[p.index])
 	})
