@@ -175,7 +175,7 @@ func sequenceCases(add adder, one func(*G.Node) []*G.Node) {
 	}
 	for _, s := range []struct{ batch, length, dim, states, chunk, mean int }{{1, 1, 1, 1, 4, 5}, {2, 7, 3, 4, 4, 3}, {2, 100, 70, 16, 32, 40},
 		{1, 333, 20, 16, 16, 1000}, {3, 65, 129, 6, 32, 20}, {1, 2049, 5, 16, 32, 300}, {1, 40, 12, 64, 8, 11},
-		{1, 65536, 3, 16, 32, 5000}, {16, 70, 256, 16, 32, 20}} {
+		{1, 65536, 3, 16, 32, 5000}, {16, 70, 256, 16, 32, 20}, {2, 37, 9, 5, 32, 11}} {
 		for _, state := range []bool{false, true} {
 			add(fmt.Sprintf("selective_scan/%v/%t", s, state), func(b *builder) []*G.Node { return b.scan(s.batch, s.length, s.dim, s.states, s.chunk, s.mean, state) })
 		}

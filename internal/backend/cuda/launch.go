@@ -41,21 +41,17 @@ func newLaunch(b *Backend, f *function, g grid, arguments []any) (*launch, error
 		}
 		l.pointer = append(l.pointer, l.argument(i, x))
 	}
-	if b.dry {
-		return l, nil
-	}
 	const most = 227 << 10
 	if g.shared > most {
 		return nil, fmt.Errorf("cuda: %s needs %d bytes of shared memory, a multiprocessor has %d", f.name, g.shared, most)
+	}
+	if b.dry {
+		return l, nil
 	}
 	if g.shared > f.shared {
 		const maxDynamicShared = 8
 		defer b.enter()()
 		if err := b.driver.check("shared memory of "+f.name, syscall(b.driver.setFunction, f.handle, maxDynamicShared, uintptr(g.shared))); err != nil {
-			return nil, err
-		}
-		const carveout, all = 9, 100 // of the first-level cache, so that as many blocks fit as can
-		if err := b.driver.check("shared memory of "+f.name, syscall(b.driver.setFunction, f.handle, carveout, all)); err != nil {
 			return nil, err
 		}
 		f.shared = g.shared

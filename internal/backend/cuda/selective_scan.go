@@ -14,7 +14,8 @@ const (
 	scanMany        = 1 << 17 // threads to aim at with segments, and from which on a thread has two channels
 	scanStates      = 4       // states that a lane holds at most, where N allows
 	scanLanes       = 32
-	scanTile        = 32 // TILE of scan.cuh
+	scanTile        = 32        // TILE of scan.cuh
+	scanShared      = 113 << 10 // bytes of shared memory of a block of the gradient: two to a multiprocessor
 )
 
 // scan is the geometry of a selective scan and its inputs.
@@ -151,6 +152,9 @@ func selectiveScanGrad(a *args) {
 	starts, dy, dh1 := a.in(true), a.in(true), a.in(a.Attrs.Bool("has_dstate"))
 	dx, ddt, dz, dh0 := a.out(0), a.out(1), a.out(7), a.out(8)
 	s.cut()
+	for s.threads > scanLanes && s.chunkBytes() > scanShared {
+		s.threads /= 2
+	}
 	f := s.file(a, "scan_grad", typed("TDY", dy), typed("TDX", dx), typed("TDDT", ddt), typed("TDZ", dz))
 	tokens := s.batch * s.length
 	g := s.grid()

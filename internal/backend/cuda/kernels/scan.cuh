@@ -7,7 +7,8 @@
 // row; blocks are (channels, segments, rows). Where there are too few threads to
 // fill a device a row has several segments: a first pass finds what each makes of
 // a zero state and how much of a state it lets through, `scan_carry` hands states
-// from one to the next, and the second pass starts from these.
+// from one to the next, and the second pass starts from these. With channels enough
+// for eight lanes each the kernel of scan_long.cu does it in one.
 //
 // Floors, B8 L2048 D4096 N16 in bf16 on an H200: 0.54 GB forward (0.13 ms), and
 // one exponential a state and position (0.27 ms); backward 1.1 GB (0.27 ms) and,

@@ -1,8 +1,8 @@
 // The gradient of the selective scan: see scan.cuh.
 
-// Grads are the outputs of the gradient. dh0 may be null. The
-// sums over rows and segments come in parts: dbias, dskip [part, D] and dalog
-// [part, D, N]; those over channels in parts of CHANNELS: db, dc [part, T, N].
+// Grads are the outputs of the gradient. dh0 may be null. The sums over rows and
+// segments come in parts: dbias, dskip [part, D] and dalog [part, D, N]; those over
+// channels in parts of CHANNELS: db, dc [part, T, N].
 struct StructGrads {
 	TDX *dx;
 	TDDT *ddt;
@@ -12,7 +12,7 @@ struct StructGrads {
 
 #define WARPS (THREADS / 32)
 #define VALUES (2 * NP)			 // of a lane and position: NP for B, then NP for C
-#define WIDTH (P * VALUES + 8)	 // of a position's sums in shared memory, without bank conflicts
+#define WIDTH (P * VALUES + 8)	 // of a position's sums in shared memory
 #define GROUPS (CHUNK / GROUP)
 
 // over_channels sums v over the channels of a warp, for each of the P lanes, and

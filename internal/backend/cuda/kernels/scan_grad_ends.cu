@@ -1,4 +1,7 @@
 // The first pass of the gradient of the selective scan: see scan.cuh.
+//
+// Floors, B1 L65536 D4096 N16 in bf16 on an H200: 2.1 GB (0.55 ms); an exponential a state
+// and position and five special functions a channel and position (1.4 ms).
 
 // ends[row, segment, D, N] = what a segment makes of a zero gradient of the state after
 // it, deltas[row, segment, D] the sum of its steps.

@@ -5,6 +5,9 @@
 // that comes next, what is needed once, and finish the tile before: a thread has eight
 // channels of a position, so that lines are read and written whole, and what it needs for
 // its next turn is on the way while it works.
+//
+// Floors, B1 L65536 D4096 N16 in bf16 on an H200: 2.1 GB (0.55 ms); an exponential a state
+// and position and four special functions a channel and position (1.3 ms).
 
 #define OWNERS 128
 #define EACH 8				  // channels of an owner
