@@ -21,6 +21,24 @@ type Exchanger interface {
 	AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts []int) error
 }
 
+// TensorExchanger is an Exchanger that moves rows from the memory of one device to that
+// of another. Plans may be started meanwhile: a move comes after those that were started
+// before, and before those that are started later.
+type TensorExchanger interface {
+	Exchanger
+	// Move sends tensors and receives others. What a rank sends to another is what that
+	// one receives from it, one by one.
+	Move(send, recv []Moved) error
+	// Settle returns when all moves are done.
+	Settle() error
+}
+
+// Moved is a tensor on its way to a rank, or from it.
+type Moved struct {
+	Rank   int
+	Tensor *engine.Tensor
+}
+
 // Exchange computes experts that several ranks hold: it brings the kernels of
 // op.Experts to the plans of one model, which never run at the same time.
 //
@@ -30,6 +48,7 @@ type Exchanger interface {
 type Exchange struct {
 	backend engine.Backend
 	ranks   Exchanger
+	direct  TensorExchanger // ranks, if rows need not pass through the host
 	chunk   float64
 
 	arena   *engine.Tensor            // of the experts' plans, the largest so far
@@ -37,6 +56,7 @@ type Exchange struct {
 	staging map[string]*hostRows      // and on the host
 	memory  []engine.Memory
 	plans   []*engine.Plan
+	last    map[place]*counts // by the weights of the layer, where rows move directly
 
 	// Of the layer that is computed, where there is a capacity: see limit.
 	weights    []float32
@@ -47,7 +67,8 @@ type Exchange struct {
 // NewExchange returns the kernels of ranks that share the experts out. A round has
 // room for chunk times the rows that a rank sends.
 func NewExchange(be engine.Backend, ranks Exchanger, chunk float64) *Exchange {
-	return &Exchange{backend: be, ranks: ranks, chunk: chunk, buffers: map[string]*engine.Tensor{}, staging: map[string]*hostRows{}}
+	direct, _ := ranks.(TensorExchanger)
+	return &Exchange{backend: be, ranks: ranks, direct: direct, chunk: chunk, buffers: map[string]*engine.Tensor{}, staging: map[string]*hostRows{}, last: map[place]*counts{}}
 }
 
 // Kernels are those that a plan needs: see engine.Options.
@@ -103,7 +124,7 @@ func (k exchangeKernel) Bind(c *engine.Call) (func() error, error) {
 	if held*k.ranks.Size() != l.experts {
 		return nil, fmt.Errorf("%d experts on each of %d ranks are not the %d of a layer", held, k.ranks.Size(), l.experts)
 	}
-	if len(in) > 4 {
+	if len(in) > 4 && k.direct == nil { // between devices dropped rows travel too, in fewer pieces
 		l.limited(in[4], in[5])
 	}
 	l.room = max(1, int(k.chunk*float64(l.rows)))
@@ -113,6 +134,11 @@ func (k exchangeKernel) Bind(c *engine.Call) (func() error, error) {
 	var err error
 	if l.local, err = k.buffer("offsets", engine.Int32, held+1); err != nil {
 		return nil, err
+	}
+	if k.direct != nil {
+		if err := l.bindDirect(); err != nil {
+			return nil, err
+		}
 	}
 	if k.backward {
 		return l.bindBackward(c)
@@ -137,17 +163,22 @@ type expertLayer struct {
 	first, more *engine.Plan   // of the first round and the later ones
 	local       *engine.Tensor // [held+1] offsets of the experts in a round
 	localHost   []int32
+	known       *counts        // where rows move directly
+	everyone    *engine.Tensor // [ranks,E+1] offsets of all ranks
 }
 
 // transfer is a tensor whose rows travel: here in the rank's own order, there in that
 // of the experts that are held.
 type transfer struct {
 	here, there         *engine.Tensor
-	hereHost, thereHost *hostRows
+	hereHost, thereHost *hostRows // nil where rows move directly
 }
 
 func (l *expertLayer) transfer(use string, here *engine.Tensor) (transfer, error) {
 	there, err := l.buffer(use, here.DType, l.room, l.width)
+	if l.direct != nil {
+		return transfer{here: here, there: there}, err
+	}
 	return transfer{here, there, l.host(use+" here", here), l.host(use+" there", there)}, err
 }
 
@@ -165,7 +196,7 @@ func (l *expertLayer) bindForward() (func() error, error) {
 		return nil, err
 	}
 	l.more = l.first
-	return l.run, nil
+	return l.pass(), nil
 }
 
 func (l *expertLayer) bindBackward(c *engine.Call) (func() error, error) {
@@ -194,5 +225,13 @@ func (l *expertLayer) bindBackward(c *engine.Call) (func() error, error) {
 			return nil, err
 		}
 	}
-	return l.run, nil
+	return l.pass(), nil
+}
+
+// pass is what a call of the layer runs.
+func (l *expertLayer) pass() func() error {
+	if l.direct != nil {
+		return l.runDirect
+	}
+	return l.run
 }

@@ -15,16 +15,25 @@ type routes struct {
 	sendFrom, sends []int   // first of this rank's rows for each rank, and their number
 	receives        []int   // rows of each rank
 	pieces          []piece // of what is received
-	offsets         []int   // rows of each expert that is held, and their number
+	leaving         []leaving
+	offsets         []int // rows of each expert that is held, and their number
 
 	bytes [2][]int
 }
 
 // piece is some rows of an expert and a sender.
 type piece struct {
+	from    int // the sender
 	there   int // first row in the order of the experts
 	arrived int // and in the order in which they arrive: by sender
 	rows    int
+}
+
+// leaving is some of this rank's rows for an expert of another, or of its own.
+type leaving struct {
+	to   int
+	here int // first row
+	rows int
 }
 
 func newRoutes(rank, ranks, experts, room int) *routes {
@@ -72,6 +81,7 @@ func (r *routes) within(to, round int, f func(expert, from, skip, rows int)) {
 // receives.
 func (r *routes) window(round int) int {
 	first := 0 // of this rank's rows for the expert
+	r.leaving = r.leaving[:0]
 	for to := range r.ranks {
 		r.sends[to], r.sendFrom[to] = 0, first
 		base, expert := first, to*r.per
@@ -85,6 +95,7 @@ func (r *routes) window(round int) int {
 			if r.sends[to] == 0 {
 				r.sendFrom[to] = base + skip
 			}
+			r.leaving = append(r.leaving, leaving{to, base + skip, n})
 			r.sends[to] += n
 		})
 		for e := to * r.per; e < (to+1)*r.per; e++ {
@@ -101,7 +112,7 @@ func (r *routes) window(round int) int {
 	clear(r.offsets)
 	there := 0
 	r.within(r.rank, round, func(expert, from, _, n int) {
-		r.pieces = append(r.pieces, piece{there: there, arrived: arrived[from], rows: n})
+		r.pieces = append(r.pieces, piece{from: from, there: there, arrived: arrived[from], rows: n})
 		arrived[from] += n
 		there += n
 		r.offsets[expert-r.rank*r.per+1] += n

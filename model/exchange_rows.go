@@ -113,6 +113,14 @@ func (l *expertLayer) round(n int) error {
 			return err
 		}
 	}
+	if err := l.compute(n, received); err != nil {
+		return err
+	}
+	return l.giveBack(received)
+}
+
+// compute passes the rows that were received in a round through their experts.
+func (l *expertLayer) compute(round, received int) error {
 	for e, at := range l.routes.offsets {
 		l.localHost[e] = int32(at)
 	}
@@ -120,15 +128,13 @@ func (l *expertLayer) round(n int) error {
 		return err
 	}
 	plan := l.first
-	if n > 0 {
+	if round > 0 {
 		plan = l.more
 	}
-	if n == 0 || received > 0 { // the first one clears the gradients
-		if err := plan.Run(); err != nil {
-			return err
-		}
+	if round == 0 || received > 0 { // the first one clears the gradients
+		return plan.Run()
 	}
-	return l.giveBack(received)
+	return nil
 }
 
 // send brings rows to the ranks that hold their experts, and puts those received in the

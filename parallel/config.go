@@ -19,7 +19,7 @@ type Config struct {
 
 	Transport string `yaml:"transport"` // of gradients, weights and tokens: nccl between GPUs, grpc between hosts, auto
 
-	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32
+	BucketMiB      int `yaml:"bucket_mib"`      // gradients that are reduced together, in MiB of float32; 0: 32 between GPUs, 4 between hosts
 	ChunkKiB       int `yaml:"chunk_kib"`       // size of a message
 	TimeoutSeconds int `yaml:"timeout_seconds"` // to wait in one operation before the generation is given up
 
@@ -30,7 +30,7 @@ type Config struct {
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, Transport: "auto", BucketMiB: 4, ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
+	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, Transport: "auto", ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
 }
 
 // Mesh returns the arrangement of the ranks.
@@ -53,7 +53,7 @@ func (c Config) Validate() error {
 	if !slices.Contains([]string{"auto", "grpc", "nccl"}, c.Transport) {
 		f.Add("transport", "%q is not one of auto, grpc, nccl", c.Transport)
 	}
-	within("bucket_mib", c.BucketMiB, 1, 1<<12)
+	within("bucket_mib", c.BucketMiB, 0, 1<<12)
 	within("chunk_kib", c.ChunkKiB, 1, MaxChunkBytes>>10)
 	within("timeout_seconds", c.TimeoutSeconds, 1, 24*3600)
 	within("min_workers", c.MinWorkers, 0, c.Mesh().Size())

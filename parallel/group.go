@@ -52,16 +52,36 @@ type Group interface {
 	Barrier(ctx context.Context, op Op) error
 }
 
-// TensorGroup is a Group that reaches the memory of devices. Its operations see what
-// was started on the device before the call; when they return, the device is done
-// with them. Tensors are float32 or bfloat16, and are summed as such.
+// TensorGroup is a Group that reaches the memory of devices. Its operations are started
+// only: they run one after the other, beside the plans of the device, and Finish waits
+// for them. Tensors are float32 or bfloat16 where they are summed, and are summed as such.
 type TensorGroup interface {
 	Group
+	// Mark is the point that plans on the device have been started up to. It may be
+	// called while operations are started; it is good until Finish.
+	Mark() (Mark, error)
 	// AllReduceTensor, ReduceScatterTensor and AllGatherTensor are the operations of
-	// Group on a tensor; counts are elements.
-	AllReduceTensor(ctx context.Context, op Op, t *engine.Tensor) error
-	ReduceScatterTensor(ctx context.Context, op Op, t *engine.Tensor, counts []int) error
-	AllGatherTensor(ctx context.Context, op Op, t *engine.Tensor, counts []int) error
+	// Group on a tensor, once the device is past a mark; counts are elements.
+	AllReduceTensor(ctx context.Context, op Op, after Mark, t *engine.Tensor) error
+	ReduceScatterTensor(ctx context.Context, op Op, after Mark, t *engine.Tensor, counts []int) error
+	AllGatherTensor(ctx context.Context, op Op, after Mark, t *engine.Tensor, counts []int) error
+	// ExchangeTensors sends pieces and receives others. What a rank sends to another is
+	// what that one receives from it, piece by piece.
+	ExchangeTensors(ctx context.Context, op Op, after Mark, send, recv []Piece) error
+	// Lead makes plans that are started from now on wait for the operations so far.
+	Lead() error
+	// Finish returns when the device has done all operations so far, and how long they
+	// took there since the last Finish.
+	Finish(ctx context.Context, op Op) (time.Duration, error)
+}
+
+// Mark is a point in the work of a device. The zero value is the moment of its use.
+type Mark int
+
+// Piece is a tensor on its way to a rank of a group, or from it.
+type Piece struct {
+	Rank   int
+	Tensor *engine.Tensor
 }
 
 // GroupOptions are the same on all ranks of a group.
@@ -146,7 +166,7 @@ func (g *communicator) run(ctx context.Context, op Op, kind Kind, body func(*ope
 			g.current.Store(&current{kind, op, time.Now()})
 			defer g.current.Store(nil)
 		}
-		if err = ctx.Err(); err == nil {
+		if err = context.Cause(ctx); err == nil {
 			err = body(o)
 		}
 		g.busy.Store(false)

@@ -80,7 +80,7 @@ func TestConfig(t *testing.T) {
 	if err := parallel.Default().Validate(); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	bad := parallel.Config{Data: 0, Expert: 1 << 20, BucketMiB: 0, ChunkKiB: 2000, TimeoutSeconds: 0}
+	bad := parallel.Config{Data: 0, Expert: 1 << 20, BucketMiB: -1, ChunkKiB: 2000, TimeoutSeconds: 0}
 	err := bad.Validate()
 	for _, key := range []string{"data", "expert", "bucket_mib", "chunk_kib", "timeout_seconds"} {
 		if err == nil || !strings.Contains(err.Error(), key+": ") {

@@ -21,10 +21,18 @@ type Reducer struct {
 	group   Group
 	buckets []Bucket
 
-	ready chan int // buckets to reduce; nil between steps
-	done  chan error
-	busy  time.Duration // of the step's collectives; read after done
-	times Times
+	ready  chan finished // buckets to reduce; nil between steps
+	done   chan error
+	cancel context.CancelCauseFunc // of the step
+	busy   time.Duration           // of the step's collectives; read after done
+	times  Times
+}
+
+// finished is a bucket whose gradients are final, on a device once it is past the mark.
+type finished struct {
+	bucket int
+	after  Mark
+	err    error // there is no mark
 }
 
 // Bucket is a part of the buffer that is reduced at a time.
@@ -60,55 +68,75 @@ func NewReducer(g Group, buckets []Bucket) *Reducer {
 
 // Begin starts a step.
 func (r *Reducer) Begin(ctx context.Context, step int64) {
-	r.ready, r.done = make(chan int, len(r.buckets)), make(chan error, 1)
-	go r.run(ctx, step, r.ready, r.done)
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	r.ready, r.done = make(chan finished, len(r.buckets)), make(chan error, 1)
+	go func(ready <-chan finished, done chan<- error) { done <- r.run(ctx, step, ready) }(r.ready, r.done)
 }
 
-func (r *Reducer) run(ctx context.Context, step int64, ready <-chan int, done chan<- error) {
+func (r *Reducer) run(ctx context.Context, step int64, ready <-chan finished) error {
 	r.busy = 0
-	for i := range ready {
-		began := time.Now()
-		if err := r.reduce(ctx, Op{Step: step, Name: fmt.Sprintf("gradient bucket %d", i)}, r.buckets[i]); err != nil {
-			done <- err
-			return
+	for f := range ready {
+		if f.err != nil {
+			return f.err
 		}
-		r.busy += time.Since(began)
+		if err := r.reduce(ctx, Op{Step: step, Name: fmt.Sprintf("gradient bucket %d", f.bucket)}, f); err != nil {
+			return err
+		}
 	}
-	done <- nil
+	if g, ok := r.group.(TensorGroup); ok {
+		took, err := g.Finish(ctx, Op{Step: step, Name: "gradients"})
+		r.busy += took
+		return err
+	}
+	return nil
 }
 
-func (r *Reducer) reduce(ctx context.Context, op Op, b Bucket) error {
+// reduce sums a bucket, or starts that on a device.
+func (r *Reducer) reduce(ctx context.Context, op Op, f finished) error {
+	b := r.buckets[f.bucket]
 	switch {
 	case b.Tensor != nil && b.Counts == nil:
-		return r.group.(TensorGroup).AllReduceTensor(ctx, op, b.Tensor)
+		return r.group.(TensorGroup).AllReduceTensor(ctx, op, f.after, b.Tensor)
 	case b.Tensor != nil:
-		return r.group.(TensorGroup).ReduceScatterTensor(ctx, op, b.Tensor, b.Counts)
-	case b.Counts == nil:
+		return r.group.(TensorGroup).ReduceScatterTensor(ctx, op, f.after, b.Tensor, b.Counts)
+	}
+	began := time.Now()
+	defer func() { r.busy += time.Since(began) }()
+	if b.Counts == nil {
 		return r.group.AllReduce(ctx, op, b.Data)
 	}
 	return r.group.ReduceScatter(ctx, op, b.Data, b.Counts)
 }
 
-// Ready says that the gradients of a bucket are final. Nobody may touch them before
-// Wait has returned.
-func (r *Reducer) Ready(bucket int) { r.ready <- bucket }
+// Ready says that the gradients of a bucket are final: in the memory of a device, when
+// that has done what was started before. Nobody may touch them before Wait has returned.
+func (r *Reducer) Ready(bucket int) {
+	f := finished{bucket: bucket}
+	if g, ok := r.group.(TensorGroup); ok && r.buckets[bucket].Tensor != nil {
+		f.after, f.err = g.Mark()
+	}
+	r.ready <- f
+}
 
 // Wait returns when all buckets of the step are reduced.
 func (r *Reducer) Wait() error {
 	began := time.Now()
 	close(r.ready)
 	err := <-r.done
+	r.cancel(nil)
 	r.times.Blocked += time.Since(began)
 	r.times.Busy += r.busy
 	r.ready = nil
 	return err
 }
 
-// Abandon ends a step that has failed; the reductions that are under way end with
-// the generation.
-func (r *Reducer) Abandon() {
+// Abandon ends a step that has failed, and with it the generation, and waits for the
+// reductions that are under way.
+func (r *Reducer) Abandon(err error) {
 	if r.ready != nil {
+		r.cancel(err)
 		close(r.ready)
+		<-r.done
 		r.ready = nil
 	}
 }

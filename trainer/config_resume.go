@@ -7,6 +7,7 @@ import "jambalaya/internal/config"
 func (c Config) identity() Config {
 	standard := Default()
 	c.Checkpoint, c.Parallel = standard.Checkpoint, standard.Parallel
+	c.Parallel.BucketMiB = 4 // the default when hashes were first made
 	c.Data.CacheDir, c.Data.Prefetch = standard.Data.CacheDir, standard.Data.Prefetch
 	t, d := &c.Trainer, standard.Trainer
 	t.Minutes, t.Device, t.Precision, t.Threads = d.Minutes, d.Device, d.Precision, d.Threads

@@ -59,10 +59,11 @@ func (d *Device) Close() { d.close() }
 
 // OpenDevice returns the device of that name: cpu, cuda, or auto for the best
 // there is. threads is the number of CPU workers, 0 for all cores.
-func OpenDevice(name string, threads int) (*Device, error) { return openDevice(name, threads, 0) }
+func OpenDevice(name string, threads int) (*Device, error) { return OpenLocalDevice(name, threads, 0) }
 
-// openDevice is OpenDevice for one of several processes of a machine.
-func openDevice(name string, threads, local int) (*Device, error) {
+// OpenLocalDevice is OpenDevice for one of several ranks of a machine: each has a GPU
+// of its own, as far as they last.
+func OpenLocalDevice(name string, threads, local int) (*Device, error) {
 	switch name {
 	case "auto", "":
 		d, err := openCUDA(local)

@@ -15,7 +15,7 @@ type exchanger struct {
 	ctx    context.Context // of the step that runs
 	step   int64
 	counts []int
-	spent  time.Duration
+	busy   time.Duration // rows were under way
 }
 
 // newExchange returns the kernels of a model's shared experts, nil where this rank
@@ -25,6 +25,9 @@ func newExchange(be engine.Backend, cfg Config, t *team) (*model.Exchange, *exch
 		return nil, nil
 	}
 	x := newExchanger(t)
+	if g, ok := t.row.(parallel.TensorGroup); ok {
+		return model.NewExchange(be, &tensorExchanger{exchanger: x, group: g}, cfg.Parallel.ExpertChunk), x
+	}
 	return model.NewExchange(be, x, cfg.Parallel.ExpertChunk), x
 }
 
@@ -52,7 +55,6 @@ func (x *exchanger) Size() int { return x.group.Size() }
 
 // Counts implements model.Exchanger.
 func (x *exchanger) Counts(mine, all []int32) error {
-	defer x.time(time.Now())
 	copy(all[x.Rank()*len(mine):], mine)
 	for i := range x.counts {
 		x.counts[i] = len(mine)
@@ -62,8 +64,36 @@ func (x *exchanger) Counts(mine, all []int32) error {
 
 // AllToAll implements model.Exchanger.
 func (x *exchanger) AllToAll(send []byte, sendCounts []int, recv []byte, recvCounts []int) error {
-	defer x.time(time.Now())
+	defer func(began time.Time) { x.busy += time.Since(began) }(time.Now())
 	return x.group.AllToAll(x.ctx, parallel.Op{Step: x.step, Name: "rows of tokens"}, send, sendCounts, recv, recvCounts)
 }
 
-func (x *exchanger) time(since time.Time) { x.spent += time.Since(since) }
+// tensorExchanger is an exchanger among devices.
+type tensorExchanger struct {
+	*exchanger
+	group      parallel.TensorGroup
+	send, recv []parallel.Piece
+}
+
+// Move implements model.TensorExchanger.
+func (x *tensorExchanger) Move(send, recv []model.Moved) error {
+	pieces := func(to []parallel.Piece, all []model.Moved) []parallel.Piece {
+		to = to[:0]
+		for _, m := range all {
+			to = append(to, parallel.Piece{Rank: m.Rank, Tensor: m.Tensor})
+		}
+		return to
+	}
+	x.send, x.recv = pieces(x.send, send), pieces(x.recv, recv)
+	if err := x.group.ExchangeTensors(x.ctx, parallel.Op{Step: x.step, Name: "rows of tokens"}, 0, x.send, x.recv); err != nil {
+		return err
+	}
+	return x.group.Lead()
+}
+
+// Settle implements model.TensorExchanger.
+func (x *tensorExchanger) Settle() error {
+	took, err := x.group.Finish(x.ctx, parallel.Op{Step: x.step, Name: "rows of tokens"})
+	x.busy += took
+	return err
+}

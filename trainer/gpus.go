@@ -15,9 +15,14 @@ import (
 
 // useGPUs lets gradients, weights and tokens travel between GPUs by NCCL where every
 // rank has one of its own and parallel.transport allows it. Else they go through the
-// memory of the hosts.
+// memory of the hosts. Which it is, and why, is in t.ways.
 func (t *team) useGPUs(ctx context.Context, d *Device, c parallel.Config) error {
-	if t.size() == 1 || c.Transport == "grpc" {
+	const throughHosts = "gradients, weights and tokens go through the hosts' memory"
+	if t.size() == 1 {
+		return nil
+	}
+	t.ways = throughHosts
+	if c.Transport == "grpc" {
 		return nil
 	}
 	places, err := gatherBytes(ctx, t.control, parallel.Op{Name: "devices"}, []byte(placeOf(d)))
@@ -28,7 +33,14 @@ func (t *team) useGPUs(ctx context.Context, d *Device, c parallel.Config) error 
 		if c.Transport == "nccl" {
 			return cli.Config(fmt.Errorf("parallel.transport: nccl: %w; set it to auto or grpc", obstacle))
 		}
+		if d.gpu != nil {
+			t.ways += ": " + obstacle.Error()
+		}
 		return nil
+	}
+	member, err := nccl.NewMember(d.gpu, t.world.Transport, t.options)
+	if err != nil {
+		return err
 	}
 	for _, g := range []struct {
 		group *parallel.Group
@@ -40,14 +52,29 @@ func (t *team) useGPUs(ctx context.Context, d *Device, c parallel.Config) error 
 		{&t.row, "tokens", t.mesh.Along(parallel.AxisExpert, t.rank)},
 	} {
 		if len(g.ranks) > 1 {
-			made, err := nccl.NewGroup(ctx, d.gpu, t.world.Transport, g.name, g.ranks, t.options)
+			made, err := member.NewGroup(ctx, g.name, g.ranks)
 			if err != nil {
 				return err
 			}
 			*g.group = made
 		}
 	}
-	return nil
+	version, err := nccl.Version()
+	t.ways = "gradients, weights and tokens go from GPU to GPU by NCCL " + version
+	return err
+}
+
+// bucket is how many MiB of gradients are reduced together. Between GPUs an operation
+// costs some 0.2 ms, in which 32 MiB are half way there.
+func (t *team) bucket(c parallel.Config) int {
+	_, between := t.dense.(parallel.TensorGroup)
+	switch {
+	case c.BucketMiB > 0:
+		return c.BucketMiB
+	case between:
+		return 32
+	}
+	return 4
 }
 
 // lacks starts what a rank without a place says instead: the reason.

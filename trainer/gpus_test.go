@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
@@ -42,51 +43,116 @@ func TestSharedOrNone(t *testing.T) {
 // onHost is a TensorGroup for tensors in the host's memory.
 type onHost struct {
 	parallel.Group
-	memory engine.HostMemory
+	device *Device
 	calls  *atomic.Int32
 }
 
-func (g onHost) floats(t *engine.Tensor) []float32 { g.calls.Add(1); return g.memory.Floats(t) }
+func (g onHost) floats(t *engine.Tensor) []float32 {
+	g.calls.Add(1)
+	return g.device.Backend.(engine.HostMemory).Floats(t)
+}
 
-func (g onHost) AllReduceTensor(ctx context.Context, op parallel.Op, t *engine.Tensor) error {
+func (g onHost) Mark() (parallel.Mark, error) { return 0, nil }
+func (g onHost) Lead() error                  { return nil }
+
+func (g onHost) Finish(context.Context, parallel.Op) (time.Duration, error) { return 0, nil }
+
+func (g onHost) AllReduceTensor(ctx context.Context, op parallel.Op, _ parallel.Mark, t *engine.Tensor) error {
 	return g.AllReduce(ctx, op, g.floats(t))
 }
 
-func (g onHost) ReduceScatterTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+func (g onHost) ReduceScatterTensor(ctx context.Context, op parallel.Op, _ parallel.Mark, t *engine.Tensor, counts []int) error {
 	return g.ReduceScatter(ctx, op, g.floats(t), counts)
 }
 
-func (g onHost) AllGatherTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+func (g onHost) AllGatherTensor(ctx context.Context, op parallel.Op, _ parallel.Mark, t *engine.Tensor, counts []int) error {
 	return parallel.AllGather(ctx, g.Group, op, g.floats(t), counts)
 }
 
-// TestTensorGroups: gradients and weights that are exchanged where they lie give the
-// bits of those that are exchanged by the host.
+// ExchangeTensors sends the bits of all elements, by rank.
+func (g onHost) ExchangeTensors(ctx context.Context, op parallel.Op, _ parallel.Mark, send, recv []parallel.Piece) error {
+	g.calls.Add(1)
+	var out []int32
+	sends, receives := make([]int, g.Size()), make([]int, g.Size())
+	for rank := range g.Size() {
+		for _, p := range send {
+			if p.Rank == rank {
+				x := make([]int32, p.Tensor.Size())
+				if err := g.device.Read(x, asBits(p.Tensor)); err != nil {
+					return err
+				}
+				out = append(out, x...)
+				sends[rank] += len(x)
+			}
+		}
+	}
+	n := 0
+	for _, p := range recv {
+		receives[p.Rank] += p.Tensor.Size()
+		n += p.Tensor.Size()
+	}
+	in := make([]int32, n)
+	if err := parallel.AllToAll(ctx, g.Group, op, out, sends, in, receives); err != nil {
+		return err
+	}
+	for rank := range g.Size() {
+		for _, p := range recv {
+			if p.Rank == rank {
+				if err := g.device.Write(asBits(p.Tensor), in[:p.Tensor.Size()]); err != nil {
+					return err
+				}
+				in = in[p.Tensor.Size():]
+			}
+		}
+	}
+	return nil
+}
+
+// asBits is a tensor of words as integers.
+func asBits(t *engine.Tensor) *engine.Tensor {
+	words := *t
+	words.DType = engine.Int32
+	return &words
+}
+
+// TestTensorGroups: gradients, weights and tokens that are exchanged where they lie give
+// the bits of those that are exchanged by the host.
 func TestTensorGroups(t *testing.T) {
 	t.Parallel()
-	for _, zero1 := range []bool{false, true} {
-		cfg := worldConfig(t.TempDir(), parallel.Mesh{Data: 2, Expert: 1})
-		cfg.Parallel.Zero1 = zero1
+	for _, c := range []struct {
+		mesh  parallel.Mesh
+		zero1 bool
+		chunk float64
+	}{
+		{parallel.Mesh{Data: 2, Expert: 1}, false, 1.25},
+		{parallel.Mesh{Data: 2, Expert: 1}, true, 1.25},
+		{parallel.Mesh{Data: 1, Expert: 2}, false, 1.25},
+		{parallel.Mesh{Data: 1, Expert: 2}, true, 0.3}, // several rounds
+		{parallel.Mesh{Data: 2, Expert: 2}, true, 1.25},
+	} {
+		cfg := worldConfig(t.TempDir(), c.mesh)
+		cfg.Parallel.Zero1, cfg.Parallel.ExpertChunk = c.zero1, c.chunk
 		var calls atomic.Int32
-		want := rehearsed(t, cfg, func(*team, engine.HostMemory) {})
-		got := rehearsed(t, cfg, func(tm *team, m engine.HostMemory) {
-			tm.dense, tm.column = onHost{tm.dense, m, &calls}, onHost{tm.column, m, &calls}
+		want := rehearsed(t, cfg, func(*team, *Device) {})
+		got := rehearsed(t, cfg, func(tm *team, d *Device) {
+			tm.dense, tm.column, tm.row = onHost{tm.dense, d, &calls}, onHost{tm.column, d, &calls}, onHost{tm.row, d, &calls}
 		})
 		for i := range want {
 			if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-				t.Fatalf("ZeRO-1 %v: weight %d is %v, want %v", zero1, i, got[i], want[i])
+				t.Fatalf("%+v: weight %d is %v, want %v", c, i, got[i], want[i])
 			}
 		}
 		if calls.Load() == 0 {
-			t.Errorf("ZeRO-1 %v: no tensor was exchanged", zero1)
+			t.Errorf("%+v: no tensor was exchanged", c)
 		}
 	}
 }
 
-// rehearsed returns the weights of rank 0 of two after three steps.
-func rehearsed(t *testing.T, cfg Config, change func(*team, engine.HostMemory)) []float32 {
+// rehearsed returns the weights of rank 0 after three steps.
+func rehearsed(t *testing.T, cfg Config, change func(*team, *Device)) []float32 {
 	t.Helper()
-	network := inproc.New(2, nil)
+	size := cfg.Parallel.Mesh().Size()
+	network := inproc.New(size, nil)
 	var weights []float32
 	rank := func(i int) error {
 		transport, err := network.Join(parallel.Identity{Run: testRun, Generation: 1}, i)
@@ -103,7 +169,7 @@ func rehearsed(t *testing.T, cfg Config, change func(*team, engine.HostMemory)) 
 		if err != nil {
 			return err
 		}
-		change(tm, d.Backend.(engine.HostMemory))
+		change(tm, d)
 		r, err := rehearse(d, cfg, tm)
 		if err != nil {
 			return err
@@ -120,7 +186,7 @@ func rehearsed(t *testing.T, cfg Config, change func(*team, engine.HostMemory)) 
 		}
 		return nil
 	}
-	errs := make([]error, 2)
+	errs := make([]error, size)
 	var all sync.WaitGroup
 	for i := range errs {
 		all.Go(func() { errs[i] = rank(i) })

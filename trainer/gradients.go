@@ -151,9 +151,9 @@ func (r *gradients) wait() error {
 }
 
 // abandon ends a step that has failed.
-func (r *gradients) abandon() {
+func (r *gradients) abandon(err error) {
 	r.armed = false
-	_ = r.each(func(d *parallel.Reducer) error { d.Abandon(); return nil })
+	_ = r.each(func(d *parallel.Reducer) error { d.Abandon(err); return nil })
 }
 
 // times is what the reductions took so far.
@@ -178,7 +178,10 @@ func gatherWeights(ctx context.Context, be engine.Backend, w *model.Weights, s *
 		}
 		op, counts := parallel.Op{Step: step, Name: "weights"}, parallel.Span{Lo: r.From, Hi: r.To}.Counts(r.shares)
 		if g, ok := r.group.(parallel.TensorGroup); ok {
-			if err := g.AllGatherTensor(ctx, op, w.Part(w.Value, r.Span), counts); err != nil {
+			if err := g.AllGatherTensor(ctx, op, 0, w.Part(w.Value, r.Span), counts); err != nil {
+				return err
+			}
+			if _, err := g.Finish(ctx, op); err != nil {
 				return err
 			}
 			continue
@@ -202,7 +205,7 @@ type hostBuffer struct {
 	backend engine.Backend
 	weights *model.Weights
 	flat    *engine.Tensor
-	floats  []float32
+	floats  []float32 // nil: nobody has asked for the copy
 	copied  bool
 }
 
@@ -211,13 +214,18 @@ func newHostBuffer(be engine.Backend, w *model.Weights, flat *engine.Tensor) hos
 	if h, ok := be.(engine.HostMemory); ok {
 		b.floats = h.Floats(flat)
 	} else {
-		b.floats, b.copied = make([]float32, flat.Size()), true
+		b.copied = true
 	}
 	return b
 }
 
 // host is a part of the buffer, as last fetched.
-func (b *hostBuffer) host(s model.Span) []float32 { return b.floats[s.From:s.To] }
+func (b *hostBuffer) host(s model.Span) []float32 {
+	if b.floats == nil {
+		b.floats = make([]float32, b.flat.Size())
+	}
+	return b.floats[s.From:s.To]
+}
 
 // fetch brings a part up to date, store writes it back.
 func (b *hostBuffer) fetch(s model.Span) error {

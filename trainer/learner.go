@@ -79,7 +79,7 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	if l.accumulates() {
 		l.zeros = make([]float32, w.Grad.Size())
 	}
-	l.grads = newGradients(be, w, s, g, l.plan, cfg.Parallel.BucketMiB<<20/4)
+	l.grads = newGradients(be, w, s, g, l.plan, t.bucket(cfg.Parallel)<<20/4)
 	o := cfg.Optim
 	l.own = s.own()
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
@@ -148,7 +148,7 @@ func (l *learner) backward(ctx context.Context, step int64, targets int) (err er
 	l.exchanger.at(ctx, step)
 	defer func() {
 		if err != nil {
-			l.grads.abandon()
+			l.grads.abandon(err)
 		}
 	}()
 	for i := range l.batches {

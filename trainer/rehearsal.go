@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"jambalaya/data"
 	"jambalaya/internal/engine"
@@ -88,6 +89,17 @@ func (r *Rehearsal) Weights() *model.Weights { return r.weights }
 // Reductions says how long gradients were under way to other ranks, and for how much
 // of that the backward pass was over.
 func (r *Rehearsal) Reductions() parallel.Times { return r.learner.grads.times() }
+
+// Exchanges is how long tokens were under way to the experts of other ranks and back.
+func (r *Rehearsal) Exchanges() time.Duration {
+	if r.learner.exchanger == nil {
+		return 0
+	}
+	return r.learner.exchanger.busy
+}
+
+// Ways says how ranks reach each other: see team.useGPUs.
+func (r *Rehearsal) Ways() string { return r.learner.team.ways }
 
 // Tokens is the number of tokens that this rank reads in a step.
 func (r *Rehearsal) Tokens() int {

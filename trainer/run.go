@@ -206,7 +206,7 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	if w := r.opt.World; w != nil {
 		local = w.Local
 	}
-	if r.device, err = openDevice(c.Trainer.Device, c.Trainer.Threads, local); err != nil {
+	if r.device, err = OpenLocalDevice(c.Trainer.Device, c.Trainer.Threads, local); err != nil {
 		return err
 	}
 	if err := r.team.useGPUs(ctx, r.device, c.Parallel); err != nil {
@@ -225,6 +225,9 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	counts := c.Model.Counts()
 	r.printf("model: %s parameters, %s active a token; %s", human.Count(float64(counts.Total)), human.Count(float64(counts.Active)), r.device.Path)
 	r.printf("memory: %s", r.learner.memory())
+	if r.team.ways != "" {
+		r.printf("ranks: %d of data x %d of experts; %s", r.team.mesh.Data, r.team.mesh.Expert, r.team.ways)
+	}
 	if r.opt.inspect != nil {
 		r.opt.inspect(r.learner)
 	}

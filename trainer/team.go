@@ -25,6 +25,7 @@ type team struct {
 	row     parallel.Group // ranks that share the experts out: tokens
 	saving  parallel.Group // all ranks, in the background: checkpoints
 
+	ways    string // on which gradients, weights and tokens travel; "": none do
 	options parallel.GroupOptions
 	waited  time.Duration // in operations of control, since it was last read
 	waits   parallel.Waits

@@ -1,6 +1,7 @@
 // Command bench measures this program on the machine it runs on:
 //
 //	go run ./cmd/bench step --preset cpu-peer --threads 2      training steps, and where their time goes
+//	go run ./cmd/bench ranks --preset nano --ranks 1,2          the same on several ranks, and what they wait for
 //	go run ./cmd/bench kernels --threads 1                     kernels against the machine's ceilings
 //
 // With --json each figure is an object on a line. A busy machine measures itself:
@@ -28,7 +29,7 @@ func main() { cli.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
 	return cli.Group("bench", "Measure training steps and kernels on this machine, or predict those of larger ones",
-		newStepCommand(), newKernelsCommand(), newScaleCommand())
+		newStepCommand(), newRanksCommand(), newKernelsCommand(), newScaleCommand())
 }
 
 func newStepCommand() *cobra.Command {

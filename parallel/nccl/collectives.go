@@ -3,6 +3,7 @@ package nccl
 import (
 	"context"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"jambalaya/internal/backend/cuda"
@@ -10,40 +11,84 @@ import (
 	"jambalaya/parallel"
 )
 
+// Mark implements parallel.TensorGroup.
+func (g *Group) Mark() (parallel.Mark, error) { return g.events.mark() }
+
+// Lead implements parallel.TensorGroup.
+func (g *Group) Lead() error { return g.events.lead() }
+
+// Finish implements parallel.TensorGroup.
+func (g *Group) Finish(ctx context.Context, op parallel.Op) (time.Duration, error) {
+	if err := g.finish(ctx, op, parallel.KindBarrier); err != nil {
+		return 0, err
+	}
+	took := g.events.took
+	g.events.took = 0
+	return took, nil
+}
+
 // AllReduceTensor implements parallel.TensorGroup.
-func (g *Group) AllReduceTensor(ctx context.Context, op parallel.Op, t *engine.Tensor) error {
-	return g.onTensor(ctx, op, parallel.KindAllReduce, t, func(stream, at, kind uintptr) error {
-		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(t.Size()), kind, sum, g.comm, stream))
+func (g *Group) AllReduceTensor(ctx context.Context, op parallel.Op, after parallel.Mark, t *engine.Tensor) error {
+	return g.onTensor(ctx, op, parallel.KindAllReduce, after, t, func(comm, stream, at, kind uintptr) error {
+		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(t.Size()), kind, sum, comm, stream))
 	})
 }
 
 // ReduceScatterTensor implements parallel.TensorGroup.
-func (g *Group) ReduceScatterTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+func (g *Group) ReduceScatterTensor(ctx context.Context, op parallel.Op, after parallel.Mark, t *engine.Tensor, counts []int) error {
 	if _, _, err := g.own(t.Size(), counts); err != nil {
 		return g.fail(op, parallel.KindReduceScatter, err)
 	}
-	return g.onTensor(ctx, op, parallel.KindReduceScatter, t, func(stream, at, kind uintptr) error {
-		return g.parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
-			return g.lib.check("reduce", cuda.Call(g.lib.reduce, at, at, uintptr(count), kind, sum, uintptr(rank), g.comm, stream))
+	return g.onTensor(ctx, op, parallel.KindReduceScatter, after, t, func(comm, stream, at, kind uintptr) error {
+		return parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
+			return g.lib.check("reduce", cuda.Call(g.lib.reduce, at, at, uintptr(count), kind, sum, uintptr(rank), comm, stream))
 		})
 	})
 }
 
 // AllGatherTensor implements parallel.TensorGroup.
-func (g *Group) AllGatherTensor(ctx context.Context, op parallel.Op, t *engine.Tensor, counts []int) error {
+func (g *Group) AllGatherTensor(ctx context.Context, op parallel.Op, after parallel.Mark, t *engine.Tensor, counts []int) error {
 	if _, _, err := g.own(t.Size(), counts); err != nil {
 		return g.fail(op, parallel.KindAllGather, err)
 	}
-	return g.onTensor(ctx, op, parallel.KindAllGather, t, func(stream, at, kind uintptr) error {
-		return g.parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
-			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), kind, uintptr(rank), g.comm, stream))
+	return g.onTensor(ctx, op, parallel.KindAllGather, after, t, func(comm, stream, at, kind uintptr) error {
+		return parts(at, counts, int(t.DType.Bytes()), func(rank int, at uintptr, count int) error {
+			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), kind, uintptr(rank), comm, stream))
 		})
 	})
 }
 
-// onTensor runs an operation on a tensor of the group's backend, where it lies.
-func (g *Group) onTensor(ctx context.Context, op parallel.Op, kind parallel.Kind, t *engine.Tensor, body func(stream, at, kind uintptr) error) error {
-	return g.run(ctx, op, kind, func(stream uintptr) error {
+// ExchangeTensors implements parallel.TensorGroup.
+func (g *Group) ExchangeTensors(ctx context.Context, op parallel.Op, after parallel.Mark, send, recv []parallel.Piece) error {
+	return g.start(ctx, op, parallel.KindAllToAll, after, func(comm, stream uintptr) error {
+		err := g.pieces("send", g.lib.send, send, comm, stream)
+		if err == nil {
+			err = g.pieces("receive", g.lib.recv, recv, comm, stream)
+		}
+		return err
+	})
+}
+
+// pieces sends or receives.
+func (g *Group) pieces(what string, fn uintptr, all []parallel.Piece, comm, stream uintptr) error {
+	for _, p := range all {
+		if p.Rank < 0 || p.Rank >= g.Size() {
+			return fmt.Errorf("%w: rank %d of %d", parallel.ErrArgument, p.Rank, g.Size())
+		}
+		at, err := g.backend.Address(p.Tensor)
+		if err == nil {
+			err = g.lib.check(what, cuda.Call(fn, at, uintptr(p.Tensor.Bytes()), typeUint8, uintptr(p.Rank), comm, stream))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onTensor starts an operation on a tensor of the group's backend, where it lies.
+func (g *Group) onTensor(ctx context.Context, op parallel.Op, kind parallel.Kind, after parallel.Mark, t *engine.Tensor, body func(comm, stream, at, kind uintptr) error) error {
+	return g.start(ctx, op, kind, after, func(comm, stream uintptr) error {
 		of, err := dataType(t.DType)
 		if err != nil {
 			return err
@@ -52,21 +97,19 @@ func (g *Group) onTensor(ctx context.Context, op parallel.Op, kind parallel.Kind
 		if err != nil {
 			return err
 		}
-		return body(stream, at, of)
+		return body(comm, stream, at, of)
 	})
 }
 
-// parts makes one operation of a call for each rank's part of data at an address.
-func (g *Group) parts(at uintptr, counts []int, size int, call func(rank int, at uintptr, count int) error) error {
-	return g.together(func() error {
-		for rank, count := range counts {
-			if err := call(rank, at, count); err != nil {
-				return err
-			}
-			at += uintptr(size * count)
+// parts makes a call for each rank's part of data at an address.
+func parts(at uintptr, counts []int, size int, call func(rank int, at uintptr, count int) error) error {
+	for rank, count := range counts {
+		if err := call(rank, at, count); err != nil {
+			return err
 		}
-		return nil
-	})
+		at += uintptr(size * count)
+	}
+	return nil
 }
 
 func dataType(t engine.DType) (uintptr, error) {
@@ -81,8 +124,8 @@ func dataType(t engine.DType) (uintptr, error) {
 
 // AllReduce implements parallel.Group.
 func (g *Group) AllReduce(ctx context.Context, op parallel.Op, x []float32) error {
-	return g.onDevice(ctx, op, parallel.KindAllReduce, bytesOf(x), bytesOf(x), func(stream, at, _ uintptr) error {
-		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(len(x)), typeFloat32, sum, g.comm, stream))
+	return g.onDevice(ctx, op, parallel.KindAllReduce, bytesOf(x), bytesOf(x), func(comm, stream, at, _ uintptr) error {
+		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, uintptr(len(x)), typeFloat32, sum, comm, stream))
 	})
 }
 
@@ -92,9 +135,9 @@ func (g *Group) ReduceScatter(ctx context.Context, op parallel.Op, x []float32, 
 	if err != nil {
 		return g.fail(op, parallel.KindReduceScatter, err)
 	}
-	return g.onDevice(ctx, op, parallel.KindReduceScatter, bytesOf(x), bytesOf(x[lo:hi]), func(stream, from, to uintptr) error {
-		return g.parts(from, counts, 4, func(rank int, from uintptr, count int) error {
-			return g.lib.check("reduce", cuda.Call(g.lib.reduce, from, to, uintptr(count), typeFloat32, sum, uintptr(rank), g.comm, stream))
+	return g.onDevice(ctx, op, parallel.KindReduceScatter, bytesOf(x), bytesOf(x[lo:hi]), func(comm, stream, from, to uintptr) error {
+		return parts(from, counts, 4, func(rank int, from uintptr, count int) error {
+			return g.lib.check("reduce", cuda.Call(g.lib.reduce, from, to, uintptr(count), typeFloat32, sum, uintptr(rank), comm, stream))
 		})
 	})
 }
@@ -104,9 +147,9 @@ func (g *Group) AllGather(ctx context.Context, op parallel.Op, x []byte, counts 
 	if _, _, err := g.own(len(x), counts); err != nil {
 		return g.fail(op, parallel.KindAllGather, err)
 	}
-	return g.onDevice(ctx, op, parallel.KindAllGather, x, x, func(stream, at, _ uintptr) error {
-		return g.parts(at, counts, 1, func(rank int, at uintptr, count int) error {
-			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), typeUint8, uintptr(rank), g.comm, stream))
+	return g.onDevice(ctx, op, parallel.KindAllGather, x, x, func(comm, stream, at, _ uintptr) error {
+		return parts(at, counts, 1, func(rank int, at uintptr, count int) error {
+			return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(count), typeUint8, uintptr(rank), comm, stream))
 		})
 	})
 }
@@ -120,21 +163,19 @@ func (g *Group) AllToAll(ctx context.Context, op parallel.Op, send []byte, sendC
 	if err != nil {
 		return g.fail(op, parallel.KindAllToAll, err)
 	}
-	return g.onDevice(ctx, op, parallel.KindAllToAll, send, recv, func(stream, from, to uintptr) error {
-		return g.together(func() error {
-			for rank := range g.ranks {
-				out, in := sendCounts[rank], recvCounts[rank]
-				err := g.lib.check("send", cuda.Call(g.lib.send, from, uintptr(out), typeUint8, uintptr(rank), g.comm, stream))
-				if err == nil {
-					err = g.lib.check("receive", cuda.Call(g.lib.recv, to, uintptr(in), typeUint8, uintptr(rank), g.comm, stream))
-				}
-				if err != nil {
-					return err
-				}
-				from, to = from+uintptr(out), to+uintptr(in)
+	return g.onDevice(ctx, op, parallel.KindAllToAll, send, recv, func(comm, stream, from, to uintptr) error {
+		for rank := range g.ranks {
+			out, in := sendCounts[rank], recvCounts[rank]
+			err := g.lib.check("send", cuda.Call(g.lib.send, from, uintptr(out), typeUint8, uintptr(rank), comm, stream))
+			if err == nil {
+				err = g.lib.check("receive", cuda.Call(g.lib.recv, to, uintptr(in), typeUint8, uintptr(rank), comm, stream))
 			}
-			return nil
-		})
+			if err != nil {
+				return err
+			}
+			from, to = from+uintptr(out), to+uintptr(in)
+		}
+		return nil
 	})
 }
 
@@ -143,16 +184,16 @@ func (g *Group) Broadcast(ctx context.Context, op parallel.Op, root int, x []byt
 	if root < 0 || root >= g.Size() {
 		return g.fail(op, parallel.KindBroadcast, fmt.Errorf("%w: root %d of %d ranks", parallel.ErrArgument, root, g.Size()))
 	}
-	return g.onDevice(ctx, op, parallel.KindBroadcast, x, x, func(stream, at, _ uintptr) error {
-		return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(len(x)), typeUint8, uintptr(root), g.comm, stream))
+	return g.onDevice(ctx, op, parallel.KindBroadcast, x, x, func(comm, stream, at, _ uintptr) error {
+		return g.lib.check("broadcast", cuda.Call(g.lib.broadcast, at, at, uintptr(len(x)), typeUint8, uintptr(root), comm, stream))
 	})
 }
 
 // Barrier implements parallel.Group: no sum is complete before all ranks have come.
 func (g *Group) Barrier(ctx context.Context, op parallel.Op) error {
 	x := []float32{0}
-	return g.onDevice(ctx, op, parallel.KindBarrier, bytesOf(x), bytesOf(x), func(stream, at, _ uintptr) error {
-		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, 1, typeFloat32, sum, g.comm, stream))
+	return g.onDevice(ctx, op, parallel.KindBarrier, bytesOf(x), bytesOf(x), func(comm, stream, at, _ uintptr) error {
+		return g.lib.check("all-reduce", cuda.Call(g.lib.allReduce, at, at, 1, typeFloat32, sum, comm, stream))
 	})
 }
 
@@ -181,7 +222,7 @@ func (g *Group) own(n int, counts []int) (lo, hi int, err error) {
 // onDevice runs an operation on host data: they are copied to the device, and what
 // the operation leaves at `to` is copied back. Where in and out are the same, so are
 // the addresses.
-func (g *Group) onDevice(ctx context.Context, op parallel.Op, kind parallel.Kind, in, out []byte, body func(stream, from, to uintptr) error) error {
+func (g *Group) onDevice(ctx context.Context, op parallel.Op, kind parallel.Kind, in, out []byte, body func(comm, stream, from, to uintptr) error) error {
 	same := unsafe.SliceData(in) == unsafe.SliceData(out) && len(in) == len(out)
 	from, to, err := g.room.place(len(in), len(out), same)
 	if err == nil {
@@ -190,7 +231,7 @@ func (g *Group) onDevice(ctx context.Context, op parallel.Op, kind parallel.Kind
 	if err != nil {
 		return g.fail(op, kind, err)
 	}
-	err = g.run(ctx, op, kind, func(stream uintptr) error {
+	err = g.start(ctx, op, kind, 0, func(comm, stream uintptr) error {
 		source, err := g.backend.Address(from)
 		if err != nil {
 			return err
@@ -199,8 +240,11 @@ func (g *Group) onDevice(ctx context.Context, op parallel.Op, kind parallel.Kind
 		if err != nil {
 			return err
 		}
-		return body(stream, source, target)
+		return body(comm, stream, source, target)
 	})
+	if err == nil {
+		err = g.finish(ctx, op, kind)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
 // Package nccl runs the collectives of package parallel on NVIDIA GPUs, through the
 // NCCL library, which it loads when the program runs:
 //
-//	g, err := nccl.NewGroup(ctx, backend, transport, "dense", mesh.World(), parallel.GroupOptions{})
+//	m, err := nccl.NewMember(backend, transport, parallel.GroupOptions{})
 //	if errors.Is(err, cuda.ErrUnavailable) {
 //		... // parallel.NewGroup, through the host's memory
 //	}
+//	g, err := m.NewGroup(ctx, "dense", mesh.World())
 //	defer g.Close()
-//	err = g.AllReduceTensor(ctx, op, gradient) // where it lies, while plans go on
+//	err = g.AllReduceTensor(ctx, op, 0, gradient) // where it lies, while plans go on
+//	took, err := g.Finish(ctx, op)
 //
 // The transport of the generation introduces the ranks to each other and carries
 // their aborts; the data take NCCL's own ways. Group is a parallel.Group, so that
@@ -27,6 +29,7 @@
 //
 // Communicators do not block: every operation is watched until the device has done
 // it. An error of NCCL, a cancelled context, the timeout of the group, and an abort
-// or the loss of another rank, which the transport tells of, end the wait, abort the
-// communicator, and with it the generation.
+// or the loss of another rank, which the transport tells of, end the wait, abort all
+// communicators of the rank, and with them the generation. The device goes on with the
+// next one.
 package nccl

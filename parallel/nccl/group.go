@@ -2,7 +2,9 @@ package nccl
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -13,48 +15,37 @@ import (
 )
 
 // Group is a parallel.TensorGroup whose data move between GPUs. Its methods may not run at
-// the same time.
+// the same time, but for Mark.
 type Group struct {
-	lib       *functions
-	backend   *cuda.Backend
-	queue     *cuda.Queue
-	transport parallel.Transport
-	name      string
-	ranks     []int
-	rank      int
-	timeout   time.Duration
-	room      room
+	*Member
+	queue  *cuda.Queue
+	name   string
+	ranks  []int
+	rank   int // in the group
+	room   room
+	events events
 
-	comm  uintptr
-	lost  context.Context // done when the generation is over
-	leave context.CancelCauseFunc
-	watch sync.WaitGroup
+	comm     uintptr            // 0: gone; Member.mu guards it
+	watch    sync.WaitGroup     // the peer
+	lookAway context.CancelFunc // ends that
 }
 
 var _ parallel.TensorGroup = (*Group)(nil)
 
-// NewGroup returns the calling rank's hold on the group of some ranks of the
-// transport's world; all of them call it. Options are as for parallel.NewGroup; the
-// size of chunks is NCCL's own affair. The error wraps cuda.ErrUnavailable where
-// there is no NCCL.
-func NewGroup(ctx context.Context, b *cuda.Backend, t parallel.Transport, name string, ranks []int, options parallel.GroupOptions) (*Group, error) {
-	lib, err := load()
+// NewGroup returns the rank's hold on the group of some ranks of the transport's world;
+// all of them call it.
+func (m *Member) NewGroup(ctx context.Context, name string, ranks []int) (*Group, error) {
+	host, err := parallel.NewGroup(m.transport, name+"/nccl", ranks, m.options)
 	if err != nil {
 		return nil, err
 	}
-	host, err := parallel.NewGroup(t, name+"/nccl", ranks, options)
-	if err != nil {
+	g := &Group{Member: m, name: name, ranks: slices.Clone(ranks), rank: host.Rank()}
+	g.room.backend = m.backend
+	if g.queue, err = m.backend.NewQueue(); err != nil {
 		return nil, err
 	}
-	g := &Group{lib: lib, backend: b, transport: t, name: name, ranks: slices.Clone(ranks), rank: host.Rank(), timeout: options.Timeout}
-	if g.timeout == 0 {
-		g.timeout = 5 * time.Minute
-	}
-	g.room.backend = b
-	if g.queue, err = b.NewQueue(); err != nil {
-		return nil, err
-	}
-	g.lost, g.leave = context.WithCancelCause(context.Background())
+	g.events.queue = g.queue
+	m.add(g)
 	g.watchPeer()
 	if err := g.connect(ctx, host); err != nil {
 		g.Close()
@@ -66,13 +57,16 @@ func NewGroup(ctx context.Context, b *cuda.Backend, t parallel.Transport, name s
 // watchPeer waits for a message that the next rank never sends: what ends the wait
 // is the end of the generation.
 func (g *Group) watchPeer() {
+	ctx, cancel := context.WithCancel(g.lost)
+	g.lookAway = cancel
 	if g.Size() == 1 {
 		return
 	}
 	channel, next := g.transport.Channel(g.name+"/watch"), g.ranks[(g.rank+1)%g.Size()]
 	g.watch.Go(func() {
-		_, err := channel.Recv(g.lost, next)
-		g.leave(err)
+		if _, err := channel.Recv(ctx, next); ctx.Err() == nil {
+			g.leave(err)
+		}
 	})
 }
 
@@ -90,9 +84,7 @@ func (g *Group) connect(ctx context.Context, host parallel.Group) error {
 	}
 	_, leave := g.queue.Enter()
 	defer leave()
-	result := cuda.Call(g.lib.initRank, uintptr(unsafe.Pointer(&g.comm)), uintptr(g.Size()), uintptr(g.rank), 1,
-		uintptr(unsafe.Pointer(id)), uintptr(unsafe.Pointer(nonBlocking())))
-	err := g.lib.check("make a communicator", result)
+	err := g.make(id)
 	if err == nil {
 		err = g.settle(ctx)
 	}
@@ -108,31 +100,35 @@ func (g *Group) Rank() int { return g.rank }
 // Size implements parallel.Group.
 func (g *Group) Size() int { return len(g.ranks) }
 
-// Close gives the communicator back; the ranks do so together. After a failure the
-// communicator is gone already. Closing again does nothing.
+// Close gives the communicator back; the ranks do so together. After a failure it is gone
+// already. Closing again does nothing.
 func (g *Group) Close() error {
 	if g.queue == nil {
 		return nil
 	}
-	var err error
 	_, leave := g.queue.Enter()
 	defer leave()
-	if g.comm != 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err = g.lib.check("finish", cuda.Call(g.lib.finalize, g.comm)); err == nil {
-			err = g.settle(ctx)
-		}
-		if err == nil {
-			err = g.lib.check("give the communicator back", cuda.Call(g.lib.destroy, g.comm))
-		} else {
-			cuda.Call(g.lib.abort, g.comm)
-		}
-		g.comm = 0
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := g.call("finish", g.lib.finalize)
+	if err == nil {
+		err = g.settle(ctx)
 	}
-	g.leave(parallel.ErrClosed)
+	if err == nil {
+		err = g.destroy()
+	}
+	if errors.Is(err, parallel.ErrAborted) {
+		err = nil
+	}
+	if err != nil {
+		g.leave(err)
+		g.abort()
+	}
+	g.remove(g)
+	g.lookAway()
 	g.watch.Wait()
 	g.room.close()
+	g.events.close()
 	g.queue.Close()
 	g.queue = nil
 	return err
@@ -142,31 +138,37 @@ func (g *Group) Close() error {
 func (g *Group) settle(ctx context.Context) error {
 	return g.await(ctx, func() (bool, error) {
 		var state int32
-		if err := g.lib.check("ask for the state", cuda.Call(g.lib.asyncError, g.comm, uintptr(unsafe.Pointer(&state)))); err != nil {
+		if err := g.call("ask for the state", g.lib.asyncError, uintptr(unsafe.Pointer(&state))); err != nil {
 			return false, err
 		}
 		return state == success, g.lib.check("work in the background", state)
 	})
 }
 
-// finish waits until the device has done all that is on the queue, with an eye on
+// drain waits until the device has done all that is on the queue, with an eye on
 // NCCL's own errors.
-func (g *Group) finish(ctx context.Context) error {
+func (g *Group) drain(ctx context.Context) error {
 	return g.await(ctx, func() (bool, error) {
 		if done, err := g.queue.Done(); done || err != nil {
 			return done, err
 		}
 		var state int32
-		cuda.Call(g.lib.asyncError, g.comm, uintptr(unsafe.Pointer(&state)))
+		if err := g.call("ask for the state", g.lib.asyncError, uintptr(unsafe.Pointer(&state))); err != nil {
+			return false, err
+		}
 		return false, g.lib.check("work in the background", state)
 	})
 }
 
+// eager is for how long await does nothing but ask. To sleep takes up to a millisecond,
+// however short it is meant to be, in which an operation moves hundreds of megabytes.
+const eager = 20 * time.Millisecond
+
 // await asks until the answer is yes, an error, or the end of the context or of the
 // generation. There is no event to wait for: NCCL only answers questions.
 func (g *Group) await(ctx context.Context, done func() (bool, error)) error {
-	deadline := time.Now().Add(g.timeout)
-	for pause := time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
+	began := time.Now()
+	for try := 1; ; try++ {
 		switch yes, err := done(); {
 		case err != nil:
 			return err
@@ -176,33 +178,39 @@ func (g *Group) await(ctx context.Context, done func() (bool, error)) error {
 			return context.Cause(ctx)
 		case g.lost.Err() != nil:
 			return context.Cause(g.lost)
-		case time.Now().After(deadline):
-			return fmt.Errorf("%w: NCCL has not finished for %v", parallel.ErrTimeout, g.timeout)
 		}
-		time.Sleep(pause)
+		switch waited := time.Since(began); {
+		case waited > g.options.Timeout:
+			return fmt.Errorf("%w: NCCL has not finished for %v", parallel.ErrTimeout, g.options.Timeout)
+		case waited > eager:
+			time.Sleep(min(waited/64, time.Millisecond))
+		case try%16 == 0:
+			runtime.Gosched()
+		}
 	}
 }
 
-// run puts an operation on the queue, waits for it, and on failure gives the
-// generation up. body gets the stream.
-func (g *Group) run(ctx context.Context, op parallel.Op, kind parallel.Kind, body func(stream uintptr) error) error {
-	if g.comm == 0 {
-		return g.fail(op, kind, parallel.ErrAborted) // an operation before this one failed
-	}
+// start puts an operation on the queue, to run once the device is past a mark, and on
+// failure gives the generation up. The calls of body are one operation.
+func (g *Group) start(ctx context.Context, op parallel.Op, kind parallel.Kind, after parallel.Mark, body func(comm, stream uintptr) error) error {
 	stream, leave := g.queue.Enter()
 	defer leave()
-	err := ctx.Err()
+	err := context.Cause(ctx)
 	if err == nil {
-		err = g.queue.Follow()
+		err = g.events.follow(after)
+	}
+	var end *cuda.Event
+	if err == nil {
+		end, err = g.events.begin()
 	}
 	if err == nil {
-		err = body(stream)
+		err = g.together(func(comm uintptr) error { return body(comm, stream) })
 	}
 	if err == nil {
-		err = g.settle(ctx)
+		err = g.settle(ctx) // before that it may not be on the stream
 	}
 	if err == nil {
-		err = g.finish(ctx)
+		err = g.queue.Record(end)
 	}
 	if err != nil {
 		return g.fail(op, kind, err)
@@ -210,28 +218,40 @@ func (g *Group) run(ctx context.Context, op parallel.Op, kind parallel.Kind, bod
 	return nil
 }
 
-// fail ends the communicator and the generation.
-func (g *Group) fail(op parallel.Op, kind parallel.Kind, err error) error {
-	err = &parallel.OpError{Kind: kind, Group: g.name, Name: op.Name, Step: op.Step, Rank: g.transport.Rank(), Err: err}
-	if g.comm != 0 {
-		_, leave := g.queue.Enter()
-		cuda.Call(g.lib.abort, g.comm)
-		leave()
-		g.comm = 0
+// finish waits for the operations that were started.
+func (g *Group) finish(ctx context.Context, op parallel.Op, kind parallel.Kind) error {
+	_, leave := g.queue.Enter()
+	defer leave()
+	err := g.drain(ctx)
+	if err == nil {
+		err = g.events.tally()
 	}
+	if err != nil {
+		return g.fail(op, kind, err)
+	}
+	return nil
+}
+
+// fail ends the rank's communicators and the generation.
+func (g *Group) fail(op parallel.Op, kind parallel.Kind, err error) error {
+	g.abort()
+	err = &parallel.OpError{Kind: kind, Group: g.name, Name: op.Name, Step: op.Step, Rank: g.transport.Rank(), Err: g.because(err)}
 	g.leave(err)
 	g.transport.Abort(err)
 	return err
 }
 
-// together makes one operation of several calls.
-func (g *Group) together(calls func() error) error {
-	if err := g.lib.check("start a group of calls", cuda.Call(g.lib.groupStart)); err != nil {
+// because gives the transport time to say that a rank is gone where NCCL, or the device,
+// has noticed first: they cannot say what it is that they noticed.
+func (g *Group) because(err error) error {
+	var failure *Error
+	if g.Size() == 1 || !errors.As(err, &failure) && !errors.Is(err, cuda.ErrDevice) {
 		return err
 	}
-	err := calls()
-	if end := g.lib.check("end a group of calls", cuda.Call(g.lib.groupEnd)); err == nil {
-		err = end
+	select {
+	case <-g.lost.Done():
+		return fmt.Errorf("%w; %w", context.Cause(g.lost), err)
+	case <-time.After(2 * time.Second):
+		return err
 	}
-	return err
 }

@@ -59,15 +59,26 @@ const (
 var results = []string{1: "a CUDA call failed", "a call to the system failed", "an internal check failed", "invalid argument",
 	"invalid usage", "another rank failed or the network did"}
 
+// Error is what a function of NCCL returned.
+type Error struct {
+	What   string // was tried
+	Result int32
+}
+
+func (e *Error) Error() string {
+	said := "unknown"
+	if e.Result > 0 && int(e.Result) < len(results) {
+		said = results[e.Result]
+	}
+	return fmt.Sprintf("nccl: %s: %s (result %d; NCCL_DEBUG=INFO says more)", e.What, said, e.Result)
+}
+
 // check turns a result into an error. A call that is in progress is none.
 func (f *functions) check(what string, result int32) error {
-	switch {
-	case result == success || result == inProgress:
+	if result == success || result == inProgress {
 		return nil
-	case result > 0 && int(result) < len(results):
-		return fmt.Errorf("nccl: %s: %s (result %d; NCCL_DEBUG=INFO says more)", what, results[result], result)
 	}
-	return fmt.Errorf("nccl: %s: result %d (NCCL_DEBUG=INFO says more)", what, result)
+	return &Error{what, result}
 }
 
 // Types of data, as ncclDataType_t numbers them, and the one reduction.

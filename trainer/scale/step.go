@@ -63,6 +63,9 @@ func Simulate(t Trace, j Job, m Machine) (Step, error) {
 	if n := j.Model.NumExperts; n%mesh.Expert != 0 {
 		return Step{}, fmt.Errorf("scale: %d columns do not divide the %d experts of a layer", mesh.Expert, n)
 	}
+	if j.Bucket <= 0 {
+		return Step{}, fmt.Errorf("scale: buckets of %v elements", j.Bucket)
+	}
 	s := Step{Tokens: j.Tokens()}
 	slow := m.slowdown(mesh.Size())
 	r := reduction{job: j, machine: m}

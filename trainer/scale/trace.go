@@ -20,14 +20,15 @@ type Job struct {
 	Accumulation int // micro-batches of a step
 	Recompute    engine.Recompute
 	Zero1        bool
-	Gradient     float64 // bytes of an element; 0: bf16, or fp32 where micro-batches are summed
+	Gradient     float64 // bytes of an element; 0: bf16, or fp32 where micro-batches or ranks are summed
 	Bucket       float64 // elements of gradients that are reduced together
 }
 
-// precision is bf16, with gradients that are kept in fp32 where many are summed.
+// precision is bf16, with gradients that are kept in fp32 where many are summed: of
+// micro-batches or ranks.
 func (j Job) precision() model.Precision {
 	p := model.Precision{Compute: engine.BFloat16}
-	if j.Accumulation == 1 {
+	if j.Accumulation == 1 && j.Mesh.Size() == 1 {
 		p.Grad = engine.BFloat16
 	}
 	return p

@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"time"
 	"unsafe"
 
 	"jambalaya/internal/engine"
@@ -28,52 +29,95 @@ func Load(advice string, functions map[string]*uintptr, names ...string) (*Libra
 func Call(fn uintptr, args ...uintptr) int32 { return syscall(fn, args...) }
 
 // Queue is a stream beside the one that plans run on: what is put there runs at the
-// same time as a plan, from the point on that Follow fixes.
+// same time as a plan, but for the points at which one waits for the other.
 type Queue struct {
 	backend *Backend
 	stream  uintptr
-	event   uintptr
 	wait    uintptr // cuStreamWaitEvent
 	query   uintptr // cuStreamQuery
+	elapsed uintptr // cuEventElapsedTime
 }
+
+// Event is a point in the work of a queue, or of plans and transfers.
+type Event struct{ handle uintptr }
 
 // NewQueue makes a queue. Close it before the backend.
 func (b *Backend) NewQueue() (*Queue, error) {
 	q := &Queue{backend: b}
-	if err := b.driver.bind(map[string]*uintptr{"cuStreamWaitEvent": &q.wait, "cuStreamQuery": &q.query}); err != nil {
+	if err := b.driver.bind(map[string]*uintptr{"cuStreamWaitEvent": &q.wait, "cuStreamQuery": &q.query, "cuEventElapsedTime": &q.elapsed}); err != nil {
 		return nil, err
 	}
 	defer b.enter()()
-	const nonBlocking, noTiming = 1, 2
+	const nonBlocking = 1
 	status := syscall(b.driver.streamCreate, uintptr(unsafe.Pointer(&q.stream)), nonBlocking)
-	if status == 0 {
-		status = syscall(b.driver.eventCreate, uintptr(unsafe.Pointer(&q.event)), noTiming)
-	}
 	return q, b.driver.check("make a queue", status)
 }
 
 // Close waits for the queue's work and gives it back.
 func (q *Queue) Close() {
 	defer q.backend.enter()()
-	d := q.backend.driver
-	syscall(d.streamSync, q.stream)
-	syscall(d.eventDestroy, q.event)
-	syscall(d.streamDestroy, q.stream)
+	syscall(q.backend.driver.streamSync, q.stream)
+	syscall(q.backend.driver.streamDestroy, q.stream)
 }
 
 // Enter makes the device current on the calling thread until the returned function
 // is called, and returns the stream, for calls to a Library.
 func (q *Queue) Enter() (stream uintptr, leave func()) { return q.stream, q.backend.enter() }
 
-// Follow makes what is put on the queue from now on wait for all that plans and
-// transfers have started so far.
-func (q *Queue) Follow() error {
+// NewEvent makes an event that has a time if timed is set. Close it before the
+// backend.
+func (q *Queue) NewEvent(timed bool) (*Event, error) {
 	defer q.backend.enter()()
-	status := syscall(q.backend.driver.eventRecord, q.event, q.backend.stream)
-	if status == 0 {
-		status = syscall(q.wait, q.stream, q.event, 0)
+	const noTiming = 2
+	flags := uintptr(noTiming)
+	if timed {
+		flags = 0
 	}
+	e := &Event{}
+	return e, q.backend.driver.check("make an event", syscall(q.backend.driver.eventCreate, uintptr(unsafe.Pointer(&e.handle)), flags))
+}
+
+// CloseEvent gives an event back.
+func (q *Queue) CloseEvent(e *Event) {
+	defer q.backend.enter()()
+	syscall(q.backend.driver.eventDestroy, e.handle)
+}
+
+// Mark makes the event the point that plans and transfers have been started up to.
+func (q *Queue) Mark(e *Event) error {
+	defer q.backend.enter()()
+	return q.order(syscall(q.backend.driver.eventRecord, e.handle, q.backend.stream))
+}
+
+// Record makes the event the end of what is on the queue.
+func (q *Queue) Record(e *Event) error {
+	defer q.backend.enter()()
+	return q.order(syscall(q.backend.driver.eventRecord, e.handle, q.stream))
+}
+
+// Follow makes what is put on the queue from now on wait for an event.
+func (q *Queue) Follow(e *Event) error {
+	defer q.backend.enter()()
+	return q.order(syscall(q.wait, q.stream, e.handle, 0))
+}
+
+// Lead makes plans and transfers that are started from now on wait for an event.
+func (q *Queue) Lead(e *Event) error {
+	defer q.backend.enter()()
+	return q.order(syscall(q.wait, q.backend.stream, e.handle, 0))
+}
+
+func (q *Queue) order(status int32) error {
 	return q.backend.driver.check("order two streams", status)
+}
+
+// Between is the time from one event to a later one; both are timed, and the device
+// is past them.
+func (q *Queue) Between(from, to *Event) (time.Duration, error) {
+	defer q.backend.enter()()
+	var ms float32
+	status := syscall(q.elapsed, uintptr(unsafe.Pointer(&ms)), from.handle, to.handle)
+	return time.Duration(float64(ms) * float64(time.Millisecond)), q.backend.driver.check("ask for a time", status)
 }
 
 // Done says, without waiting, whether all that is on the queue has ended.

@@ -10,6 +10,9 @@ import (
 	"jambalaya/parallel/cluster"
 )
 
+// codeRetry is the exit code of a process that wants to be started again.
+const codeRetry = 75
+
 // training is one generation's work of this process.
 type training struct {
 	a          *agent
@@ -19,6 +22,7 @@ type training struct {
 	working    context.Context // until it is asked to save and stop
 	finish     context.CancelFunc
 	released   chan struct{} // closed when all ranks are ready
+	over       chan struct{} // closed when it has ended
 
 	mu        sync.Mutex
 	transport parallel.Transport
@@ -27,12 +31,13 @@ type training struct {
 
 // begin starts training.
 func (a *agent) begin(t cluster.Train) {
-	n := &training{a: a, generation: t.Plan.Number, released: make(chan struct{})}
+	n := &training{a: a, generation: t.Plan.Number, released: make(chan struct{}), over: make(chan struct{})}
 	n.joining, n.giveUp = context.WithCancelCause(context.Background())
 	n.working, n.finish = context.WithCancel(context.Background())
 	a.train = n
 	go func() {
 		r := n.run(t)
+		close(n.over)
 		n.finish()
 		n.giveUp(nil)
 		a.post(func() {
@@ -119,6 +124,24 @@ func (n *training) abort(reason error) {
 	n.giveUp(reason)
 	if n.transport != nil {
 		n.transport.Abort(reason)
+	}
+	time.AfterFunc(n.a.patience(), func() { n.a.post(n.stuck) })
+}
+
+// patience is how long training may take to end once it is aborted: a long step, but not
+// a device that hangs.
+func (a *agent) patience() time.Duration { return max(time.Minute, 12*a.opt.Settings.AckTimeout) }
+
+// stuck ends the process, if training has not ended long after it was aborted: whoever
+// looks after it starts it again, which is the only cure for a device that hangs.
+func (n *training) stuck() {
+	select {
+	case <-n.over:
+		return
+	default:
+	}
+	if n.a.ended == nil && n.a.train == n {
+		n.a.ended = &Ended{Code: codeRetry, Reason: fmt.Sprintf("training does not leave generation %d, %v after that has ended (%v): this process has to be started again", n.generation, n.a.patience(), n.reason)}
 	}
 }
 
