@@ -49,6 +49,9 @@ func (c *Credentials) Identity() Identity {
 	return c.id
 }
 
+// File is the name of the certificate.
+func (c *Credentials) File() string { return filepath.Join(c.dir, c.file+certSuffix) }
+
 // load reads the files and checks that a peer would believe them.
 func (c *Credentials) load() error {
 	name := filepath.Join(c.dir, c.file+certSuffix)

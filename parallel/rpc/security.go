@@ -3,9 +3,11 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -66,7 +68,58 @@ func (o Options) clientCredentials(role pki.Role, name string) credentials.Trans
 		}
 		return err
 	}
-	return credentials.NewTLS(c)
+	return explaining{credentials.NewTLS(c), o.Credentials}
+}
+
+// explaining says in the errors of a client's connection which side has refused the
+// other, and what can be done about it: TLS tells the one that was refused next to
+// nothing, and that only when it first reads.
+type explaining struct {
+	credentials.TransportCredentials
+	own *pki.Credentials
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (e explaining) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	at := raw.RemoteAddr()
+	conn, info, err := e.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	switch {
+	case errors.Is(err, pki.ErrRefused):
+		return conn, info, fmt.Errorf("this process, with the authority beside %s, does not take the certificate of the one at %s: %w; give both what one call of train certs has made", e.own.File(), at, err)
+	case err != nil:
+		return conn, info, e.explain(at, err)
+	}
+	return &explained{conn, e, at}, info, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (e explaining) Clone() credentials.TransportCredentials {
+	return explaining{e.TransportCredentials.Clone(), e.own}
+}
+
+// explain says what an alert of the other side means.
+func (e explaining) explain(at net.Addr, err error) error {
+	var alert *net.OpError
+	if !errors.As(err, &alert) || alert.Op != "remote error" || !strings.Contains(alert.Err.Error(), "certificate") {
+		return err
+	}
+	return fmt.Errorf("the process at %s does not take the certificate of this one, %s (%s): %w; its authority, the dates or the role do not fit: compare ca.pem and the clocks of both, or make their certificates anew with: train certs",
+		at, e.own.File(), e.own.Identity(), err)
+}
+
+// explained is a connection whose other side may still refuse it.
+type explained struct {
+	net.Conn
+	side explaining
+	at   net.Addr
+}
+
+func (c *explained) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		err = c.side.explain(c.at, err)
+	}
+	return n, err
 }
 
 // identity is who calls; known is false without TLS.

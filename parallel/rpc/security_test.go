@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,45 @@ func TestConformanceTLS(t *testing.T) {
 		}
 		return w
 	})
+}
+
+// TestRefusalIsExplained: whichever side does not take the other's certificate, the one
+// that called says which side it was, which certificate, and what to do.
+func TestRefusalIsExplained(t *testing.T) {
+	t.Parallel()
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0"}})
+	stranger := makeCertificates(t, pki.Plan{Workers: []string{"1"}})
+	trusting := makeCertificates(t, pki.Plan{Workers: []string{"1"}})
+	text, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.OpenFile(filepath.Join(trusting, "ca.pem"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	own.Close()
+	server := listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-0")})
+	server.OnSession(func(*rpc.Session) {})
+	for _, c := range []struct {
+		dir  string
+		want []string
+	}{
+		{stranger, []string{"this process, with the authority beside " + stranger + "/worker-1.pem, does not take the certificate of the one at " + server.Addr(), "unknown authority", "train certs"}},
+		{trusting, []string{"the process at " + server.Addr() + " does not take the certificate of this one, " + trusting + "/worker-1.pem (worker+coordinator 1)", "bad certificate", "compare ca.pem", "train certs"}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := listen(t, rpc.Options{Credentials: openCredentials(t, c.dir, "worker-1")}).Open(ctx, server.Addr())
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v does not say %q", err, want)
+			}
+		}
+	}
 }
 
 // TestStrangers: who has not the certificate of the rank that it claims to be does not
