@@ -121,6 +121,7 @@ type container struct {
 	Ports []struct {
 		Name          string `yaml:"name"`
 		ContainerPort int    `yaml:"containerPort"`
+		Protocol      string `yaml:"protocol"`
 	} `yaml:"ports"`
 	Resources struct {
 		Requests map[string]string `yaml:"requests"`

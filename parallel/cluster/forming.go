@@ -66,6 +66,11 @@ func (c *Coordinator) gather() {
 		c.yield()
 		return
 	}
+	if len(c.pool) == 0 { // not even this process's own worker, which would end with the run
+		c.phase = PhaseEnded
+		c.do(Yield{Reason: fmt.Sprintf("nobody has come to it within %v", c.set.JoinWindow)})
+		return
+	}
 	mesh, ok := c.set.fit(len(c.pool))
 	if !ok {
 		code := codeConfig

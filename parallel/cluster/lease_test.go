@@ -281,3 +281,21 @@ func FuzzMessages(f *testing.F) {
 		w.Step(0, Received{Message: m})
 	})
 }
+
+// TestNobodyComes: a coordinator that not even its own process's worker reaches, as when
+// the machine slept, has nobody to end the run for. It gives the lease up.
+func TestNobodyComes(t *testing.T) {
+	t.Parallel()
+	set := Defaults("r", Mesh{2, 1})
+	c := NewCoordinator(set, 0, 1, &Log{}, nil)
+	if actions := c.Step(set.JoinWindow-time.Second, Tick{}); len(actions) != 0 {
+		t.Errorf("within the window: %v", actions)
+	}
+	actions := c.Step(2*set.JoinWindow, Tick{})
+	if len(actions) != 1 {
+		t.Fatalf("after the window: %v", actions)
+	}
+	if _, ok := actions[0].(Yield); !ok {
+		t.Errorf("after the window: %#v", actions[0])
+	}
+}

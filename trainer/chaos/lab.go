@@ -24,9 +24,9 @@ const tiny = `model:
   num_experts_per_tok: 2
   mamba_d_state: 4
 data:
-  sources: [{path: %[1]s/text, ext: .txt}]
+  sources: [{path: "%[1]s/text", ext: .txt}]
   sequence_length: 32
-  cache_dir: %[1]s/cache
+  cache_dir: "%[1]s/cache"
 trainer:
   steps: 1000
   batch_size: 2

@@ -96,6 +96,7 @@ type agent struct {
 	boss     *cluster.Coordinator
 	term     uint64                  // of boss
 	yielded  bool                    // since this process last made a generation
+	finished time.Duration           // when boss ended the run for all that it had; 0: not yet
 	sessions map[string]*rpc.Session // of boss, by incarnation
 	watchers int
 }

@@ -67,15 +67,17 @@ func (a *agent) bossStep(e cluster.Event) {
 	if a.boss == nil {
 		return
 	}
+	if a.finished > 0 && a.now()-a.finished >= a.opt.Settings.Lease {
+		a.giveUp("it has ended the run for the workers it had, and this one was not among them")
+		return
+	}
 	for _, action := range a.boss.Step(a.now(), e) {
 		switch action := action.(type) {
 		case cluster.Persist:
 			a.yielded = false
 			a.keeper.commit(a.term, action.Plan)
 		case cluster.Yield:
-			a.yielded = true
-			a.keeper.yield(a.term)
-			a.depose(errors.New(action.Reason))
+			a.giveUp(action.Reason)
 			return
 		case cluster.Send:
 			a.tell(action)
@@ -87,9 +89,18 @@ func (a *agent) bossStep(e cluster.Event) {
 		case cluster.Say:
 			a.say(action)
 		case cluster.End:
-			// This process ends with its own worker, which is told as all others are.
+			// This process ends with its own worker, which is told as all others are, if it
+			// is with the coordinator at the moment.
+			a.finished = a.now()
 		}
 	}
+}
+
+// giveUp leaves the lease to others.
+func (a *agent) giveUp(reason string) {
+	a.yielded = true
+	a.keeper.yield(a.term)
+	a.depose(errors.New(reason))
 }
 
 func (a *agent) tell(send cluster.Send) {
@@ -117,7 +128,7 @@ func (a *agent) appoint(term uint64, log *cluster.Log, before string) {
 		}
 		a.opt.Say(false, fmt.Sprintf("worker %s coordinates from now on, in term %d, in place of %s: generation %d was the last, the next begins when the workers have joined", a.opt.Hello.Worker, term, before, last.Number))
 	}
-	a.term = term
+	a.term, a.finished = term, 0
 	a.boss = cluster.NewCoordinator(a.opt.Settings, a.now(), term, log, &a.opt.Hello)
 	if a.yielded {
 		a.boss.Keep()
