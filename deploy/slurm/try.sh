@@ -116,7 +116,9 @@ for round in 1 2; do
   scancel --signal=$signal "$job"
   await "$job" "queued again \(restart $((round - 1))\)"
   say "SIG$signal: saved and queued again after $((($(date +%s%N) - at) / 1000000)) ms"
-  # Slurm lets a job that was queued again wait for two minutes.
+  # Slurm lets a job that was queued again wait for two minutes. It revokes credentials by
+  # the second: a start within the one in which the job ended is refused.
+  sleep 2
   until scontrol update jobid="$job" starttime=now 2>/dev/null; do sleep 0.5; done
 done
 await "$job" 'steps, .* tokens'

@@ -42,6 +42,7 @@ func rotation(ctx context.Context, l *lab) (result, error) {
 	}); err != nil {
 		return result{}, err
 	}
+	slept := l.awake.slept()
 	before, _ := g.last()
 	stopWatch, stopCalls := w.watch(), g.keepCalling(ctx)
 	times := l.reps(1, 20)
@@ -56,6 +57,9 @@ func rotation(ctx context.Context, l *lab) (result, error) {
 	_, changes := stopWatch()
 	after, _ := g.last()
 	figure := fmt.Sprintf("%d rotations in %d steps: %d new connections, %d refused, %d membership changes, no generation ended", times, after.Step-before.Step, calls, failed, changes)
+	if l.awake.slept() != slept {
+		return result{figure: figure}, errors.New("all processes stood still meanwhile, which says nothing of a rotation")
+	}
 	if err = errors.Join(err, g.undisturbed(ctx)); err != nil {
 		return result{figure: figure}, err
 	}
