@@ -30,6 +30,7 @@ func TestCommand(t *testing.T) {
 		{"kernels --threads -1", cli.CodeConfig, "threads"},
 		{"kernels extra", cli.CodeConfig, `unexpected argument "extra"; try bench kernels --help`},
 		{"scale --ranks 0", cli.CodeConfig, "--ranks 0: want 1 or more"},
+		{"scale --gpu b300", cli.CodeConfig, "--gpu b300: want h100 or h200"},
 		{"scale --preset test-tiny --ranks 7", cli.CodeConfig, "7"},
 		{"steps", cli.CodeConfig, `unknown command "steps"; try bench --help`},
 		{"", cli.CodeOK, "kernels"},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,19 +19,24 @@ import (
 
 // newScaleCommand predicts; it measures nothing.
 func newScaleCommand() *cobra.Command {
-	s := scale.Sweep{Machine: scale.H200()}
-	var preset, recompute string
+	var s scale.Sweep
+	var preset, recompute, gpu string
 	var asJSON, check bool
 	cmd := &cobra.Command{
 		Use:   "scale",
-		Short: "Predict time, memory and bounds of a step on many H200s",
-		Long: "Predict a training step of a preset, or of a YAML file, on 8 to 1,024 NVIDIA H200s: its time, the memory of each, and where the exchange of\n" +
+		Short: "Predict time, memory and bounds of a step on many GPUs",
+		Long: "Predict a training step of a preset, or of a YAML file, on many NVIDIA H200s or H100s: its time, the memory of each, and where the exchange of\n" +
 			"tokens between experts or the reduction of gradients begins to bound. The plan is the one a real run would use, the network is simulated.",
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check {
 				return checkScale(cmd, preset)
 			}
+			machine, ok := scale.Machines[gpu]
+			if !ok {
+				return cli.Config(fmt.Errorf("--gpu %s: want %s", gpu, strings.Join(slices.Sorted(maps.Keys(scale.Machines)), " or ")))
+			}
+			s.Machine = machine()
 			if err := fill(&s, preset, recompute); err != nil {
 				return cli.Config(err)
 			}
@@ -42,6 +49,7 @@ func newScaleCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&preset, "preset", "jamba-v0.1", "preset or YAML `file`")
+	fs.StringVar(&gpu, "gpu", "h200", "`kind` of GPU: h100 or h200")
 	fs.IntSliceVar(&s.Worlds, "ranks", []int{8, 16, 32, 64, 128, 256, 512, 1024}, "`numbers` of ranks")
 	fs.IntVar(&s.Expert, "expert", 8, "columns of the mesh, which share the experts out")
 	fs.IntVar(&s.Batch, "batch", 1024, "sequences of a step, of all ranks together")

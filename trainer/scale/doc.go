@@ -17,6 +17,8 @@
 //   - After the backward pass the rest of the reduction is waited for, then comes
 //     the optimiser (a shard of it with ZeRO-1), then the gathering of the weights.
 //
+// Every operation between ranks takes Machine.Start before it moves anything.
+//
 // A ring of N ranks moves 2(N-1)/N of the data of an all-reduce and takes 2(N-1)
 // latencies; a reduce-scatter or an all-gather half of both. See package parallel.
 //

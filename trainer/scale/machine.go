@@ -20,13 +20,26 @@ type Machine struct {
 	Within       Link // to ranks of the same node
 	Between      Link // to ranks of other nodes
 	RanksPerNode int
+	Start        float64 // seconds from asking for an operation between ranks to its first byte
 	// Share is how much slower a rank computes when n ranks are on its node; nil
 	// where each has a device of its own.
 	Share func(n int) float64
 }
 
+// Machines are the kinds of GPU that can be predicted, by name.
+var Machines = map[string]func() Machine{"h100": H100, "h200": H200}
+
+// H100 is the same node with NVIDIA H100s, which have the same processor and another
+// memory.
+func H100() Machine {
+	m := H200()
+	m.Name, m.Memory, m.Copy = "H100", 80e9, 2.83e12
+	return m
+}
+
 // H200 is a node of eight NVIDIA H200s with a 400 Gbit/s network card each. The
-// rates are those that docs/performance.md measures on one card.
+// rates are those that docs/performance.md measures on one card, what is within a node
+// those that docs/scaling.md measures between two H100s.
 func H200() Machine {
 	return Machine{
 		Name: "H200", Memory: 141e9, Copy: 4.1e12, Pass: 0.85, Launch: 3e-6, Rate: 680e12,
@@ -35,7 +48,7 @@ func H200() Machine {
 			"grouped_matmul": 720e12, "grouped_matmul_dx": 720e12, "grouped_matmul_dw": 720e12,
 			"selective_scan": 40e12, "selective_scan_grad": 21e12,
 		},
-		Within: Link{BytesPerSecond: 350e9, Latency: 4e-6}, Between: Link{BytesPerSecond: 45e9, Latency: 12e-6}, RanksPerNode: 8,
+		Within: Link{BytesPerSecond: 339e9, Latency: 4e-6}, Between: Link{BytesPerSecond: 45e9, Latency: 12e-6}, RanksPerNode: 8, Start: 120e-6,
 	}
 }
 
@@ -86,7 +99,15 @@ func (m Machine) exchange(bytes float64, n int) float64 {
 	if far > 0 {
 		latency = m.Between.Latency
 	}
-	return math.Max(within, between) + float64(n-1)*latency/2
+	return m.started(math.Max(within, between) + float64(n-1)*latency/2)
+}
+
+// started is the time of an operation that is under way for so long.
+func (m Machine) started(seconds float64) float64 {
+	if seconds == 0 {
+		return 0
+	}
+	return m.Start + seconds
 }
 
 // slowdown is how much slower a rank computes among world ranks.

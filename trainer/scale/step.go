@@ -88,7 +88,7 @@ func Simulate(t Trace, j Job, m Machine) (Step, error) {
 	denseShard, expertShard := dense, expert
 	if j.Zero1 {
 		denseShard, expertShard = dense/float64(mesh.Size()), expert/float64(mesh.Data)
-		s.Gather = m.scatter(masterBytes*dense, mesh.Size()) + m.scatter(masterBytes*expert, mesh.Data)
+		s.Gather = m.started(m.scatter(masterBytes*dense, mesh.Size())) + m.started(m.scatter(masterBytes*expert, mesh.Data))
 	}
 	s.Update = t.Update * slow
 	if t.Update == 0 { // read the gradient, read and write the rest
@@ -147,6 +147,7 @@ func (r *reduction) queue(elements float64, ranks int) {
 	if !r.job.Zero1 {
 		took *= 2 // the sums go back to everyone
 	}
+	took = r.machine.started(took)
 	r.backlog += took
 	r.total += took
 }
