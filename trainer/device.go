@@ -84,6 +84,9 @@ func OpenLocalDevice(name string, threads, local int) (*Device, error) {
 }
 
 func openCPU(threads int) (*Device, error) {
+	if threads < 0 {
+		return nil, cli.Config(fmt.Errorf("--threads %d: want 0 (one a core) or more", threads))
+	}
 	if err := cpu.Usable(); err != nil {
 		return nil, cli.Config(fmt.Errorf("device cpu: %w", err))
 	}

@@ -135,6 +135,7 @@ func TestBadInput(t *testing.T) {
 		{"argument", []string{"func"}, cli.CodeConfig, `unexpected argument "func"; try generate --help`},
 		{"no run", []string{"--run", ""}, cli.CodeConfig, "which run? Name its directory"},
 		{"missing run", []string{"--run", run + "/x"}, cli.CodeConfig, "is not the directory of a run: it has no config.yaml; train first"},
+		{"threads", []string{"--run", run, "--threads", "-1"}, cli.CodeConfig, "--threads -1: want 0 (one a core) or more"},
 		{"temperature", []string{"--run", run, "--temperature", "-1"}, cli.CodeConfig, "temperature -1: want 0"},
 		{"not a number", []string{"--run", run, "--temperature", "NaN"}, cli.CodeConfig, "temperature NaN: want 0"},
 		{"top-k", []string{"--run", run, "--top-k", "-1"}, cli.CodeConfig, "top-k -1: want 0"},

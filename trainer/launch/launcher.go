@@ -60,7 +60,11 @@ func Launch(ctx context.Context, cfg trainer.Config, opt Options) error {
 		stop()
 		watcher.Wait()
 	}()
-	return l.run(ctx)
+	err = l.run(ctx)
+	if err == nil {
+		l.view.complete()
+	}
+	return err
 }
 
 // wholeRun is the configuration with a mesh for all workers, those of other machines

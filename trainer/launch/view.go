@@ -15,6 +15,9 @@ type view struct {
 	out *os.File
 	mu  sync.Mutex
 	bar *term.Progress
+
+	steps  int64    // of the run
+	fields []string // of the last status before the last step
 }
 
 func newView(out *os.File) *view { return &view{out: out} }
@@ -39,7 +42,21 @@ func (v *view) show(s cluster.Status) {
 	if v.bar == nil {
 		v.bar = term.NewProgress(v.out, term.Options{Label: "train", Start: s.Step, Total: s.Steps})
 	}
-	v.bar.Set(s.Step, fields(s)...)
+	if s.Step < s.Steps || v.fields == nil { // after the last step workers leave one by one
+		v.fields = fields(s)
+	}
+	v.steps = s.Steps
+	v.bar.Set(s.Step, v.fields...)
+}
+
+// complete shows a run that has come to its end: the coordinator may have gone before it
+// said so.
+func (v *view) complete() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.bar != nil {
+		v.bar.Set(v.steps, v.fields...)
+	}
 }
 
 // fields are what stands beside the bar, the most important first.
