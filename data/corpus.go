@@ -16,6 +16,7 @@ import (
 	"jambalaya/data/shard"
 	"jambalaya/data/source"
 	"jambalaya/data/tokenizer"
+	"jambalaya/internal/filelock"
 	"jambalaya/internal/vfs"
 )
 
@@ -122,13 +123,13 @@ type builder struct {
 	ctx      context.Context
 	cfg      Config
 	progress func(Progress)
-	cache    *vfs.DirFS   // open once something has to be made
-	unlock   func() error // of the cache
+	cache    *vfs.DirFS // open once something has to be made
+	lock     *os.File   // of the cache
 }
 
 func (b *builder) close() {
 	if b.cache != nil {
-		b.unlock()
+		b.lock.Close()
 		b.cache.Close()
 	}
 }
@@ -213,15 +214,15 @@ func (b *builder) lockCache() error {
 	if err := os.MkdirAll(b.cfg.CacheDir, 0o777); err != nil {
 		return fmt.Errorf("cannot make the cache folder, choose another with data.cache_dir: %w", err)
 	}
-	unlock, err := lockDir(b.ctx, b.cfg.CacheDir)
+	lock, err := filelock.Wait(b.ctx, filepath.Join(b.cfg.CacheDir, ".lock"))
 	if err != nil {
 		return fmt.Errorf("cannot write to the cache folder, choose another with data.cache_dir: %w", err)
 	}
 	cache, err := vfs.Dir(b.cfg.CacheDir)
 	if err != nil {
-		return errors.Join(err, unlock())
+		return errors.Join(err, lock.Close())
 	}
-	b.cache, b.unlock = cache, unlock
+	b.cache, b.lock = cache, lock
 	return shard.RemoveTemp(cache, ".")
 }
 

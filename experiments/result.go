@@ -19,6 +19,7 @@ const (
 	cellsDir   = "cells"
 	costsDir   = "costs"
 	resultFile = "result.json" // in the directory of a cell: it is done
+	cellLock   = "cell.lock"   // beside it: held by the process that runs the cell
 	logFile    = "log.txt"     // in the same: what the run printed
 )
 

@@ -14,6 +14,7 @@ import (
 	"jambalaya/data"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/config"
+	"jambalaya/internal/filelock"
 	"jambalaya/internal/human"
 	"jambalaya/internal/term"
 	"jambalaya/trainer"
@@ -259,6 +260,11 @@ func (r *runner) attempt(ctx context.Context, c *Cell) error {
 
 // cell trains and measures a cell, or takes the result of another process.
 func (r *runner) cell(ctx context.Context, c *Cell) error {
+	lock, err := r.lock(c)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	res, err := r.grid.result(r.opt.Out, c)
 	if err == nil && res == nil {
 		res, err = r.train(ctx, c)
@@ -273,11 +279,21 @@ func (r *runner) cell(ctx context.Context, c *Cell) error {
 	return nil
 }
 
-func (r *runner) train(ctx context.Context, c *Cell) (*Result, error) {
-	dir := r.dir(c)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// lock keeps other processes from a cell until its result is written: the lock of its run
+// ends before it is measured.
+func (r *runner) lock(c *Cell) (*os.File, error) {
+	if err := os.MkdirAll(r.dir(c), 0o755); err != nil {
 		return nil, err
 	}
+	lock, err := filelock.Try(filepath.Join(r.dir(c), cellLock))
+	if errors.Is(err, filelock.ErrHeld) {
+		err = fmt.Errorf("cell %s: %w", c.Name, trainer.ErrBusy)
+	}
+	return lock, err
+}
+
+func (r *runner) train(ctx context.Context, c *Cell) (*Result, error) {
+	dir := r.dir(c)
 	log, err := os.OpenFile(filepath.Join(dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err

@@ -251,6 +251,29 @@ func TestFailedCell(t *testing.T) {
 	}
 }
 
+// TestCellOfAnotherProcess: a run that has ended is not measured again while who ran it
+// measures it.
+func TestCellOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	g, err := load(t, tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, other := &runner{grid: g, opt: Options{Out: t.TempDir()}}, &runner{grid: g}
+	other.opt = mine.opt
+	lock, err := other.lock(g.Cells[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := mine.cell(t.Context(), g.Cells[0]); !errors.Is(err, trainer.ErrBusy) {
+		t.Errorf("got %v, want %v", err, trainer.ErrBusy)
+	}
+	if _, err := os.Stat(filepath.Join(mine.dir(g.Cells[0]), logFile)); err == nil {
+		t.Error("it was run all the same")
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	g, err := load(t, tiny)

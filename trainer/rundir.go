@@ -12,6 +12,7 @@ import (
 	"jambalaya/data/tokenizer"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/config"
+	"jambalaya/internal/filelock"
 )
 
 // Names in a run's directory.
@@ -62,15 +63,14 @@ func lockRunDir(path string) (*runDir, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
 	}
-	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := filelock.Try(filepath.Join(path, lockFile))
+	if errors.Is(err, filelock.ErrHeld) {
+		return nil, fmt.Errorf("%s: %w; wait for it, or choose another with --out", path, ErrBusy)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("run directory: %w; choose another with --out", err)
 	}
-	if err := tryLock(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w; wait for it, or choose another with --out", path, ErrBusy)
-	}
-	return &runDir{path: path, lock: f}, nil
+	return &runDir{path: path, lock: lock}, nil
 }
 
 // moveAside renames a run's directory to the first free NAME.old-N, which it returns.
