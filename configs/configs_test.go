@@ -15,11 +15,7 @@ import (
 
 func load(t *testing.T, name string) trainer.Config {
 	t.Helper()
-	file, err := configs.Load(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, _, err := trainer.LoadConfig(file, nil)
+	cfg, err := trainer.LoadPreset(name)
 	if err != nil {
 		t.Fatal(err)
 	}

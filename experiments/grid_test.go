@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	_ "embed"
 	"errors"
 	"math"
 	"strings"
@@ -11,35 +12,9 @@ import (
 )
 
 // tiny is the grid of the tests: two variants of a model of two layers.
-const tiny = `
-base: test-tiny
-set:
-  - model.hidden_size=16
-  - model.num_hidden_layers=2
-  - model.intermediate_size=64
-  - model.attn_layer_period=2
-  - model.attn_layer_offset=1
-  - model.num_experts=1
-  - data.sequence_length=32
-  - trainer.steps=6
-  - trainer.accumulation=1
-  - trainer.eval_every=3
-  - trainer.eval_tokens=64
-  - trainer.samples=0
-  - checkpoint.every=2
-seeds: [1, 2]
-reference: hybrid
-variants:
-  - name: hybrid
-  - name: mamba
-    set: [model.attn_layer_period=3, model.attn_layer_offset=2]
-recall:
-  share: 0.5
-  lengths: [16, 32]
-  eval_lengths: [16, 64]
-  problems: 4
-contexts: [64, 4096]
-`
+//
+//go:embed testdata/tiny.yaml
+var tiny string
 
 func load(t *testing.T, text string, set ...string) (*Grid, error) {
 	t.Helper()

@@ -49,9 +49,6 @@ func fill(sizes []int, limit int) []int {
 // Span is a range [Lo, Hi) of elements of a flat buffer.
 type Span struct{ Lo, Hi int }
 
-// Len returns the number of elements.
-func (s Span) Len() int { return s.Hi - s.Lo }
-
 // even cuts n elements into parts that differ by one at most.
 func even(n, parts int) []int {
 	counts := make([]int, parts)

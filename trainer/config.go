@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"jambalaya/checkpoint"
+	"jambalaya/configs"
 	"jambalaya/data"
 	"jambalaya/internal/config"
 	"jambalaya/internal/engine"
@@ -89,6 +90,16 @@ func LoadConfig(file config.File, assignments []string) (Config, config.Origins,
 		err = config.Locate(cfg.Validate(), origins)
 	}
 	return cfg, origins, err
+}
+
+// LoadPreset is LoadConfig for a preset, or a file, by its name.
+func LoadPreset(name string, assignments ...string) (Config, error) {
+	file, err := configs.Load(name)
+	if err != nil {
+		return Config{}, err
+	}
+	cfg, _, err := LoadConfig(file, assignments)
+	return cfg, err
 }
 
 // Validate returns every fault of every section, joined, with its key.

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"jambalaya/configs"
 	"jambalaya/parallel"
 	"jambalaya/parallel/inproc"
 )
@@ -64,11 +63,7 @@ func rehearseWorld(t *testing.T, cfg Config, link inproc.Link, steps int) (time.
 // overlapConfig is a model whose gradient takes a while to cross a slow link.
 func overlapConfig(t *testing.T, preset string) Config {
 	t.Helper()
-	file, err := configs.Load(preset)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := LoadConfig(file, nil)
+	c, err := LoadPreset(preset)
 	if err != nil {
 		t.Fatal(err)
 	}

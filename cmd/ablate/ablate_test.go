@@ -19,44 +19,25 @@ import (
 
 func TestMain(m *testing.M) { clitest.Main(m, main) }
 
-// tiny has four cells that take a fraction of a second each.
-const tiny = `title: Tiny
-base: test-tiny
-set:
-  - model.hidden_size=16
-  - model.num_hidden_layers=2
-  - model.intermediate_size=64
-  - model.attn_layer_period=2
-  - model.attn_layer_offset=1
-  - model.num_experts=1
-  - "data.sources=[{path: text, ext: .txt}]"
-  - data.cache_dir=cache
-  - data.sequence_length=32
-  - trainer.steps=12
-  - trainer.accumulation=1
-  - trainer.eval_every=4
-  - trainer.eval_tokens=64
-  - trainer.samples=0
-  - checkpoint.every=3
-  - checkpoint.keep=1
-seeds: [1, 2]
-reference: hybrid
-variants:
-  - name: hybrid
-  - name: mamba
-    set: [model.attn_layer_period=3, model.attn_layer_offset=2]
-recall:
-  share: 0.5
-  lengths: [16, 32]
-  eval_lengths: [16, 64]
-  problems: 2
-`
+// tinyGrid has four cells that take a fraction of a second each: the grid of the tests of
+// package experiments, over text that workspace makes.
+func tinyGrid(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../experiments/testdata/tiny.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer(
+		"\nset:\n", "\ntitle: Tiny\nset:\n  - \"data.sources=[{path: text, ext: .txt}]\"\n  - data.cache_dir=cache\n  - checkpoint.keep=1\n",
+		"trainer.steps=6", "trainer.steps=12", "trainer.eval_every=3", "trainer.eval_every=4", "checkpoint.every=2", "checkpoint.every=3",
+	).Replace(string(text))
+}
 
 // workspace is a directory with the grid and text to learn from.
 func workspace(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "tiny.yaml"), tiny)
+	write(t, filepath.Join(dir, "tiny.yaml"), tinyGrid(t))
 	for i := range 40 {
 		write(t, filepath.Join(dir, "text", fmt.Sprintf("%02d.txt", i)), strings.Repeat(fmt.Sprintf("Text %d has its own number, %d.\n", i, i*i), 20))
 	}
@@ -273,7 +254,7 @@ func TestDryRun(t *testing.T) {
 // the key, the exit code of a fault of the configuration, and nothing written.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	dir := workspace(t)
+	dir, tiny := workspace(t), tinyGrid(t)
 	write(t, filepath.Join(dir, "other", "notes.txt"), "not a grid")
 	write(t, filepath.Join(dir, "wide.yaml"), strings.Replace(tiny, "offset=2]", "offset=2, model.hidden_size=64]", 1))
 	write(t, filepath.Join(dir, "refused.yaml"), strings.Replace(tiny, "offset=2]", "offset=3]", 1))

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"jambalaya/configs"
 	"jambalaya/internal/cli"
 	"jambalaya/internal/engine"
 	"jambalaya/parallel/inproc"
@@ -66,13 +65,9 @@ func newScaleCommand() *cobra.Command {
 // checkScale compares with runs: a batch of two sequences a rank, and links on which
 // the gradients take about as long as the backward pass.
 func checkScale(cmd *cobra.Command, preset string) error {
-	file, err := configs.Load(preset)
+	cfg, err := trainer.LoadPreset(preset, "trainer.batch_size=2", "trainer.accumulation=1", "trainer.steps=1000", "trainer.minutes=0", "parallel.bucket_mib=1")
 	if err != nil {
 		return cli.Config(err)
-	}
-	cfg, _, err := trainer.LoadConfig(file, []string{"trainer.batch_size=2", "trainer.accumulation=1", "trainer.steps=1000", "trainer.minutes=0", "parallel.bucket_mib=1"})
-	if err != nil {
-		return err
 	}
 	c := scale.Check{Config: cfg, Worlds: []int{1, 2, 4}, Link: inproc.Link{BytesPerSecond: 100e6, Latency: 200 * time.Microsecond}, Steps: 20}
 	all, err := c.Run(cmd.Context())
@@ -84,11 +79,7 @@ func checkScale(cmd *cobra.Command, preset string) error {
 
 // fill completes a sweep with the preset's model.
 func fill(s *scale.Sweep, preset, recompute string) error {
-	file, err := configs.Load(preset)
-	if err != nil {
-		return err
-	}
-	cfg, _, err := trainer.LoadConfig(file, nil)
+	cfg, err := trainer.LoadPreset(preset)
 	if err != nil {
 		return err
 	}

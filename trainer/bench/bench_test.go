@@ -13,6 +13,7 @@ import (
 	"jambalaya/internal/engine"
 	"jambalaya/model/op"
 	"jambalaya/model/op/solo"
+	"jambalaya/trainer"
 )
 
 func TestStep(t *testing.T) {
@@ -175,7 +176,7 @@ func TestFloor(t *testing.T) {
 
 func TestPresetProducts(t *testing.T) {
 	t.Parallel()
-	cfg, err := load("cpu-peer", nil)
+	cfg, err := trainer.LoadPreset("cpu-peer")
 	if err != nil {
 		t.Fatal(err)
 	}

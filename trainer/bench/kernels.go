@@ -104,9 +104,9 @@ func Kernels(ctx context.Context, opt KernelOptions, progress func(done, all int
 func kernelCases(presets []string) ([]kernelCase, error) {
 	products := standardProducts()
 	for _, name := range presets {
-		cfg, err := load(name, nil)
+		cfg, err := trainer.LoadPreset(name)
 		if err != nil {
-			return nil, err
+			return nil, cli.Config(err)
 		}
 		more, err := presetProducts(cfg)
 		if err != nil {

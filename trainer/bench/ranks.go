@@ -51,9 +51,9 @@ type RanksRow struct {
 // Ranks measures optimiser steps of a configuration on several numbers of ranks, which
 // are goroutines of this process with a device each.
 func Ranks(ctx context.Context, opt RanksOptions) (RanksReport, error) {
-	cfg, err := load(opt.Preset, opt.Set)
+	cfg, err := trainer.LoadPreset(opt.Preset, opt.Set...)
 	if err != nil {
-		return RanksReport{}, err
+		return RanksReport{}, cli.Config(err)
 	}
 	if opt.Steps < 1 || opt.Expert < 1 || len(opt.Worlds) == 0 || slices.Min(opt.Worlds) < 1 {
 		return RanksReport{}, cli.Config(errors.New("ranks, columns and steps must be 1 or more"))

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"jambalaya/configs"
 	"jambalaya/internal/cli"
 	"jambalaya/trainer"
 	"jambalaya/trainer/optim"
@@ -50,9 +49,9 @@ const warmUps = 2
 
 // Step measures optimiser steps of a configuration.
 func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
-	cfg, err := load(opt.Preset, opt.Set)
+	cfg, err := trainer.LoadPreset(opt.Preset, opt.Set...)
 	if err != nil {
-		return StepReport{}, err
+		return StepReport{}, cli.Config(err)
 	}
 	if opt.Steps < 1 || opt.Profile < 1 {
 		return StepReport{}, cli.Config(errors.New("steps and profiled steps must be 1 or more"))
@@ -93,15 +92,6 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 		r.MFU = 1e12 * r.TFLOPS / ceilings.FMA
 	}
 	return r, r.profile(ctx, rehearsal, opt)
-}
-
-func load(preset string, set []string) (trainer.Config, error) {
-	file, err := configs.Load(preset)
-	if err != nil {
-		return trainer.Config{}, cli.Config(err)
-	}
-	cfg, _, err := trainer.LoadConfig(file, set)
-	return cfg, cli.Config(err)
 }
 
 func timeSteps(ctx context.Context, r *trainer.Rehearsal, steps int) ([]time.Duration, error) {

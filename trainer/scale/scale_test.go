@@ -4,7 +4,6 @@ import (
 	"math"
 	"testing"
 
-	"jambalaya/configs"
 	"jambalaya/internal/engine"
 	"jambalaya/model"
 	"jambalaya/parallel"
@@ -13,11 +12,7 @@ import (
 
 func preset(t *testing.T, name string) model.Config {
 	t.Helper()
-	file, err := configs.Load(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, _, err := trainer.LoadConfig(file, nil)
+	cfg, err := trainer.LoadPreset(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,8 @@ func attentionGrad(a *args) {
 	starts, dots := h.starts(a, a.In[1], 0), a.scratch(h.batch*h.heads*h.length)
 	a.file("attention_dots", constant("D", h.dim), typed("OUT", out), typed("DOUT", dout)).
 		launch("attention_dots", warpRows(h.batch*h.length*h.heads), dots, out, dout, h.batch, h.length, h.heads)
-	f, g, gkv := file{}, grid{}, grid{}
+	var f file
+	var g, gkv grid
 	if h.tensorCores(qkv, dout, dqkv) {
 		f = a.file("attention_bf16", constant("D", h.dim))
 		g, gkv = h.coreGrid(h.heads, 2*coreRows+4*coreTile, 0), h.coreGrid(h.kv, 2*coreRows+4*coreTile, 6*coreTile)
