@@ -54,17 +54,32 @@ func (s *Scan) runStart(begin, t int) int {
 
 // ForwardWork is the size of Forward's workspace for a number of channels.
 func (s *Scan) ForwardWork(channels int) int {
+	if s.States != tileWidth {
+		return max(2*channels*s.States, s.forwardGroupsWork(channels))
+	}
 	return max(2*channels*s.States, s.forwardTileWork(channels))
 }
 
 // GradWork is the size of Grad's workspace.
 func (s *Scan) GradWork(channels int) int {
-	return max(2*channels*s.States+(2*s.Chunk+1)*s.States+s.Chunk, s.gradTileWork(channels))
+	general := 2*channels*s.States + (2*s.Chunk+1)*s.States + s.Chunk
+	if s.States != tileWidth {
+		return max(general, s.gradGroupsWork(channels))
+	}
+	return max(general, s.gradTileWork(channels))
 }
 
 // Forward computes channels [c0, c1): y[Length,Dim], h1[Dim,States], and starts[chunks,Dim,States], the state
 // before each chunk. h1 and starts may be nil.
 func (s *Scan) Forward(y, h1, starts, work []float32, c0, c1 int) {
+	if s.grouped() {
+		s.forwardGroups(y, h1, starts, work, c0, c1)
+		return
+	}
+	s.forward(y, h1, starts, work, c0, c1)
+}
+
+func (s *Scan) forward(y, h1, starts, work []float32, c0, c1 int) {
 	tiled := s.tiled(c0, c1)
 	s.forwardTiles(y, h1, starts, work, c0, tiled)
 	s.forwardChannels(y, h1, starts, work, tiled, c1)

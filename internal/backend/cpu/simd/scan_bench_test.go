@@ -1,17 +1,26 @@
 package simd
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
-// BenchmarkScan measures one row of a batch: nanoseconds a step and channel, for 16 states.
+// BenchmarkScan measures one row of a batch: nanoseconds a step and channel.
 func BenchmarkScan(b *testing.B) {
+	for _, states := range []int{16, 8, 32, 64} {
+		b.Run(fmt.Sprint(states), func(b *testing.B) { benchScan(b, states) })
+	}
+}
+
+func benchScan(b *testing.B, n int) {
 	const length, dim, chunk = 256, 512, 32
 	s := newSource(b)
-	c := randomScan(s, length, dim, 16, chunk, false)
+	c := randomScan(s, length, dim, n, chunk, false)
 	clear(c.Docs)
-	size, states := length*dim, dim*16
+	size, states := length*dim, dim*n
 	y, starts := s.junk(size), s.junk(c.chunks()*states)
 	g := ScanGrads{DX: s.junk(size), DDt: s.junk(size), DZ: s.junk(size), DBias: s.junk(dim), DALog: s.junk(states),
-		DDSkip: s.junk(dim), DY: s.normal(size, 1), Starts: starts, DB: s.junk(length * 16), DC: s.junk(length * 16)}
+		DDSkip: s.junk(dim), DY: s.normal(size, 1), Starts: starts, DB: s.junk(length * n), DC: s.junk(length * n)}
 	work := s.junk(max(c.ForwardWork(64), c.GradWork(64)))
 	run := func(name string, f func(c0, c1 int)) {
 		b.Run(name, func(b *testing.B) {

@@ -7,6 +7,14 @@ package simd
 //
 // from which ddelta = x sum_n g b + sum_n (g a[t] s[t-1]) A, and so on.
 func (s *Scan) Grad(o *ScanGrads, work []float32, c0, c1 int) {
+	if s.grouped() {
+		s.gradGroups(o, work, c0, c1)
+		return
+	}
+	s.grad(o, work, c0, c1)
+}
+
+func (s *Scan) grad(o *ScanGrads, work []float32, c0, c1 int) {
 	clear(o.DB[:s.Length*s.States])
 	clear(o.DC[:s.Length*s.States])
 	clear(o.DBias[c0:c1])

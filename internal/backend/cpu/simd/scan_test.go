@@ -57,7 +57,7 @@ func randomScan(s source, length, dim, states, chunk int, state bool) Scan {
 
 func TestScan(t *testing.T) {
 	for _, shape := range []struct{ length, dim, states, chunk int }{
-		{1, 1, 5, 4}, {9, 3, 5, 4}, {8, 17, 8, 3}, {7, 16, 16, 16}, {13, 16, 16, 4}, {5, 20, 16, 3}, {4, 48, 16, 2},
+		{1, 1, 5, 4}, {9, 3, 5, 4}, {8, 17, 8, 3}, {7, 16, 16, 16}, {13, 16, 16, 4}, {5, 20, 16, 3}, {4, 48, 16, 2}, {6, 33, 8, 4}, {3, 16, 40, 2},
 	} {
 		for _, state := range []bool{false, true} {
 			name := fmt.Sprintf("%+v, state %v: ", shape, state)

@@ -111,8 +111,8 @@ func (s *Scan) forwardRun(y, pre, a, h []float32, c, t, steps int) {
 
 // scanTiles is the gradient of a range of channels.
 type scanTiles struct {
-	*Scan
-	*ScanGrads
+	Scan
+	ScanGrads
 	c0          int
 	a, g, dalog []float32 // [tiles, 16, 16]
 	pre         []float32 // [Chunk, 5, 16]
@@ -131,7 +131,7 @@ func (s *Scan) gradTiles(o *ScanGrads, work []float32, c0, c1 int) {
 		return
 	}
 	w, states := workspace(work), (c1-c0)*tileWidth
-	g := scanTiles{Scan: s, ScanGrads: o, c0: c0, a: w.take(states), g: w.take(states), dalog: w.take(states),
+	g := scanTiles{Scan: *s, ScanGrads: *o, c0: c0, a: w.take(states), g: w.take(states), dalog: w.take(states),
 		pre: w.take(s.Chunk * 5 * tileWidth), trace: w.take((s.Chunk + 1) * 2 * tileSize), products: w.take(2 * tileSize)}
 	s.tileDecayRates(g.a, g.products[:tileSize], c0)
 	toTiles(g.g, o.DH1, c0)
