@@ -138,12 +138,16 @@ func (p *pair) allReduce(ctx context.Context, x []float32) (time.Duration, error
 	return time.Since(start), err
 }
 
-var repeats = flag.Int("repeats", 20, "all-reduces between two processes whose bits are compared")
+var (
+	repeats  = flag.Int("repeats", 20, "all-reduces between two processes whose bits are compared")
+	mebibyte = flag.Int("mib", 1, "size of each")
+)
 
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
-	want, other := make([]float32, 1<<18+3), make([]float32, 1<<18+3)
+	n := *mebibyte<<18 + 3
+	want, other := make([]float32, n), make([]float32, n)
 	fill(want, 0)
 	fill(other, 1)
 	for i := range want {

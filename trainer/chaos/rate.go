@@ -22,8 +22,8 @@ var (
 // transport has, in the module that the working directory is in. An all-reduce of two
 // moves its size both ways at once; that is what it is compared with.
 func allReduceRate(ctx context.Context, l *lab) (result, error) {
-	repeats := l.reps(50, 1000)
-	if _, err := l.goTest(ctx, "-run", "TestTwoProcesses$", "-args", fmt.Sprintf("-repeats=%d", repeats)); err != nil {
+	repeats, size := l.reps(50, 1000), l.reps(1, 64)
+	if _, err := l.goTest(ctx, "-timeout", "1h", "-run", "TestTwoProcesses$", "-args", fmt.Sprintf("-repeats=%d", repeats), fmt.Sprintf("-mib=%d", size)); err != nil {
 		return result{}, err
 	}
 	text, err := l.goTest(ctx, "-run", "^$", "-bench", "AllReduce$", "-benchtime", fmt.Sprintf("%dx", l.reps(8, 40)))
@@ -35,7 +35,7 @@ func allReduceRate(ctx context.Context, l *lab) (result, error) {
 		return result{}, fmt.Errorf("the benchmark reports no rate: %s", text)
 	}
 	share, err := strconv.ParseFloat(both[1], 64)
-	figure := fmt.Sprintf("%.0f%% of raw gRPC both ways (%s%% of one way alone); the same bits in %d all-reduces", share, one[1], repeats)
+	figure := fmt.Sprintf("%.0f%% of raw gRPC both ways (%s%% of one way alone); the same bits in %d all-reduces of %d MiB", share, one[1], repeats, size)
 	return result{figure, share >= 60}, err
 }
 
