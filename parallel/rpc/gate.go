@@ -39,6 +39,22 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
+// Close ends the listener and all who have not proved who they are: nobody waits for
+// them to do so any more.
+func (g *gate) Close() error {
+	err := g.Listener.Close()
+	g.mu.Lock()
+	var left []net.Conn
+	for e := g.strangers.Front(); e != nil; e = e.Next() {
+		left = append(left, e.Value.(*gateConn))
+	}
+	g.mu.Unlock()
+	for _, c := range left {
+		c.Close() // it is of no use to know why that fails
+	}
+	return err
+}
+
 func (g *gate) admit(conn net.Conn) net.Conn {
 	g.mu.Lock()
 	var oldest *gateConn

@@ -342,6 +342,39 @@ func flood(address string) (stop func() int) {
 	}
 }
 
+// TestCloseWithStrangers: who has said nothing yet does not hold up the end of a node.
+func TestCloseWithStrangers(t *testing.T) {
+	t.Parallel()
+	dir := makeCertificates(t, pki.Plan{Workers: []string{"0"}})
+	node, err := rpc.Listen("127.0.0.1:0", rpc.Options{Credentials: openCredentials(t, dir, "worker-0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		c, err := net.Dial("tcp", node.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	// A call that is answered comes after them.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	node.OnSession(func(*rpc.Session) {})
+	s, err := listen(t, rpc.Options{Credentials: openCredentials(t, dir, "worker-0")}).Open(ctx, node.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Break()
+	start := time.Now()
+	if err := node.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it takes %v to close", took)
+	}
+}
+
 // TestFlood: while strangers knock without end, ranks join and compute.
 func TestFlood(t *testing.T) {
 	t.Parallel()
