@@ -38,6 +38,10 @@
 // compares a rank's generation and term with both. All machines of a run share that
 // directory; what the network between them does makes no difference to who may write.
 //
+// It makes one to who can train. A coordinator that less than half of the workers come
+// to yields the lease, if the others are enough: they may be on the other side of a
+// network that has fallen apart, or unable to hear it.
+//
 // # Invariants
 //
 // No two generations have the same number, whatever fails and whoever wakes up.

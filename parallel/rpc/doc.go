@@ -24,7 +24,8 @@
 // may call the method, and who claims to be a rank must have the certificate of the
 // worker that Expect named. What is not allowed is refused, methods that do not exist
 // included. Connections, streams, messages and header lists are bounded, and nothing is
-// allocated for a message before its header has been checked.
+// allocated for a message before its header has been checked. Who is refused for its
+// certificate is told by which side, and what to do; who is no worker is read slowly.
 //
 // # Failure
 //

@@ -18,6 +18,7 @@
 // # Failure
 //
 // A process that dies is noticed at once, by its broken stream; one that is stopped, or
-// cut off, after the lease in cluster.Settings. Gossip has no say: it helps to find the
+// cut off, after the lease in cluster.Settings. Who was with a coordinator at whose
+// address nobody listens any more does not wait for its lease to expire. Gossip has no say: it helps to find the
 // coordinator, and makes it look twice at a worker that gossip thinks dead.
 package agent
