@@ -39,20 +39,7 @@ func TestOlderProgramsRunGoesOn(t *testing.T) {
 	}
 
 	const key = "model.expert_capacity_factor"
-	name := filepath.Join(dir, configFile)
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var older [][]byte
-	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
-		if !bytes.Contains(line, []byte("expert_capacity_factor:")) {
-			older = append(older, line)
-		}
-	}
-	if err := os.WriteFile(name, bytes.Join(older, nil), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	forget(t, filepath.Join(dir, configFile), "expert_capacity_factor:")
 	recorded, err := LoadRun(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +64,24 @@ func TestOlderProgramsRunGoesOn(t *testing.T) {
 	saveAgain(t, dir, func(s *checkpoint.State) { s.ConfigHash = strings.Repeat("0", 64) })
 	if err := run(cfg); err == nil || !strings.Contains(err.Error(), "is not of the configuration") {
 		t.Errorf("a checkpoint of another configuration: %v", err)
+	}
+}
+
+// forget takes the lines with a text out of a file.
+func forget(t *testing.T, name, text string) {
+	t.Helper()
+	all, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest [][]byte
+	for _, line := range bytes.SplitAfter(all, []byte("\n")) {
+		if !bytes.Contains(line, []byte(text)) {
+			rest = append(rest, line)
+		}
+	}
+	if err := os.WriteFile(name, bytes.Join(rest, nil), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

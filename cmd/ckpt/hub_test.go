@@ -195,19 +195,24 @@ func TestHubFaults(t *testing.T) {
 		{"path in the index", []string{"import", index(`{"weight_map": {"a": "../model.safetensors"}}`), "--out", "OUT"}, 78, "is not the name of a file"},
 		{"wrong index", []string{"import", index(`{"weight_map": {"a": "model.safetensors"}}`), "--out", "OUT"}, 78, "model.safetensors holds "},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			for i, a := range c.args {
-				if a == "OUT" {
-					c.args[i] = filepath.Join(dir, "out")
-				}
-			}
-			wantOutput(t, c.args, c.code, c.want)
-			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-				t.Errorf("left %v, %v", left, err)
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { wantNothing(t, c.args, c.code, c.want) })
+	}
+}
+
+// wantNothing is wantOutput for a command that makes a folder, OUT, but fails, and leaves
+// nothing of it.
+func wantNothing(t *testing.T, args []string, code int, want string) {
+	t.Helper()
+	t.Parallel()
+	dir := t.TempDir()
+	for i, a := range args {
+		if a == "OUT" {
+			args[i] = filepath.Join(dir, "out")
+		}
+	}
+	wantOutput(t, args, code, want)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 
