@@ -137,10 +137,12 @@ func (r *ring) recvRound(i int) error {
 		return err
 	}
 	if len(own) > 0 {
-		if rd.step < r.reduce {
+		switch {
+		case rd.step < r.reduce-1:
 			add(floatsOf(payload.Data), floatsOf(own))
-		}
-		if rd.step >= r.reduce-1 {
+		case rd.step == r.reduce-1:
+			addBoth(floatsOf(payload.Data), floatsOf(own))
+		default:
 			copy(own, payload.Data)
 		}
 	}
@@ -169,6 +171,22 @@ func add(sum, x []float32) {
 	}
 	for i := range sum {
 		sum[i] += x[i]
+	}
+}
+
+// addBoth is sum += x; x = sum, in one pass over the memory.
+func addBoth(sum, x []float32) {
+	x = x[:len(sum)]
+	for len(sum) >= 4 {
+		s, y := sum[:4:4], x[:4:4]
+		a, b, c, d := s[0]+y[0], s[1]+y[1], s[2]+y[2], s[3]+y[3]
+		s[0], s[1], s[2], s[3] = a, b, c, d
+		y[0], y[1], y[2], y[3] = a, b, c, d
+		sum, x = sum[4:], x[4:]
+	}
+	for i := range sum {
+		sum[i] += x[i]
+		x[i] = sum[i]
 	}
 }
 

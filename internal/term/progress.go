@@ -83,6 +83,14 @@ func (p *Progress) Set(done int64, fields ...string) {
 	}
 }
 
+// Restart says that the job goes on from another place, from which on the time left is
+// reckoned.
+func (p *Progress) Restart(done int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opt.Start, p.done, p.started = done, done, p.now()
+}
+
 // Logf writes a line above the bar.
 func (p *Progress) Logf(format string, args ...any) {
 	fmt.Fprintf(p, format+"\n", args...)

@@ -226,7 +226,7 @@ func (c *Coordinator) unfit(h *Hello) (field, reason string) {
 		return fmt.Sprintf("%s, but %s has %s", quoted(mine), ref.Worker, quoted(theirs))
 	}
 	if h.Binary != ref.Binary {
-		return "binary", differs(h.Binary, ref.Binary)
+		return "binary", differs(h.Binary, ref.Binary) + ": start all workers with the same build"
 	}
 	theirs := map[string]string{}
 	for _, f := range ref.Facts {

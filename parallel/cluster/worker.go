@@ -213,7 +213,7 @@ func (w *Worker) generate(g *Generation) {
 // begin trains as the rank that the generation gives to this worker.
 func (w *Worker) begin(resume int64) {
 	w.training, w.told = w.plan.Number, false
-	w.report = Report{}
+	w.report = Report{Saved: -1}
 	w.do(Train{Plan: w.plan, Rank: w.plan.Rank(w.self), Resume: resume})
 }
 

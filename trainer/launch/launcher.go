@@ -49,6 +49,9 @@ func Launch(ctx context.Context, cfg trainer.Config, opt Options) error {
 		return err
 	}
 	defer l.metrics.close()
+	if all := cfg.Parallel.Mesh().Size(); all > opt.Procs {
+		l.view.printf("%d of %d workers start here; the others have %d s to come to %s", opt.Procs, all, cfg.Parallel.JoinWindowSeconds, l.opt.Place.Master)
+	}
 	watching, stop := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	if dir, err := vfs.Dir(opt.Out); err == nil {

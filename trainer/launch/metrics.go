@@ -48,7 +48,7 @@ func (o Options) checkMetrics() error {
 
 // openMetrics starts the server, if one is wanted.
 func (l *launcher) openMetrics() error {
-	l.metrics = &metrics{}
+	l.metrics = &metrics{status: cluster.Status{Saved: -1}}
 	if l.opt.Metrics == "off" {
 		return nil
 	}
@@ -139,6 +139,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, restarts)
 	imbalance := 0.0
 	for _, w := range s.Workers {
+		if w.Report.Steps == 0 { // it has not taken a step in this generation
+			continue
+		}
 		rank := strconv.Itoa(w.Rank)
 		gauge(descTokens, w.Report.Tokens, w.Worker, rank)
 		gauge(descSeconds, w.Report.Seconds, w.Worker, rank)
@@ -153,5 +156,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			gauge(descLoss, w.Report.Loss)
 		}
 	}
-	gauge(descImbalance, imbalance)
+	if imbalance > 0 {
+		gauge(descImbalance, imbalance)
+	}
 }

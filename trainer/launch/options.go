@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -55,28 +54,6 @@ func settings(cfg trainer.Config, run string) cluster.Settings {
 	s.Restarts = p.Restarts
 	s.Hang = time.Duration(cfg.Trainer.HangSeconds) * time.Second
 	return s
-}
-
-// version identifies the program: workers that differ in it do not train together.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	text := info.GoVersion
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			text += " " + s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				text += " modified"
-			}
-		case "GOARCH":
-			text += " " + s.Value
-		}
-	}
-	return text
 }
 
 // unique is new for each start of a process.

@@ -16,8 +16,10 @@ type view struct {
 	mu  sync.Mutex
 	bar *term.Progress
 
-	steps  int64    // of the run
-	fields []string // of the last status before the last step
+	steps      int64    // of the run
+	fields     []string // of the last status before the last step
+	generation uint64   // whose steps the bar shows
+	step       int64    // that it shows
 }
 
 func newView(out *os.File) *view { return &view{out: out} }
@@ -37,15 +39,20 @@ func (v *view) show(s cluster.Status) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if s.Steps == 0 || s.Phase != cluster.PhaseRunning {
+		if v.bar != nil && s.Phase != cluster.PhaseEnded && v.step < v.steps {
+			v.bar.Set(v.step, waiting(s))
+		}
 		return
 	}
 	if v.bar == nil {
 		v.bar = term.NewProgress(v.out, term.Options{Label: "train", Start: s.Step, Total: s.Steps})
+	} else if v.generation != s.Generation {
+		v.bar.Restart(s.Step)
 	}
 	if s.Step < s.Steps || v.fields == nil { // after the last step workers leave one by one
 		v.fields = fields(s)
 	}
-	v.steps = s.Steps
+	v.steps, v.generation, v.step = s.Steps, s.Generation, s.Step
 	v.bar.Set(s.Step, v.fields...)
 }
 
@@ -57,6 +64,14 @@ func (v *view) complete() {
 	if v.bar != nil {
 		v.bar.Set(v.steps, v.fields...)
 	}
+}
+
+// waiting is what the run waits for between two generations.
+func waiting(s cluster.Status) string {
+	if s.Phase == cluster.PhaseGathering {
+		return fmt.Sprintf("%d of %d workers have joined", len(s.Workers), s.Wanted)
+	}
+	return fmt.Sprintf("generation %d of %d/%d workers loads", s.Generation, s.Mesh.Size(), s.Wanted)
 }
 
 // fields are what stands beside the bar, the most important first.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,15 @@ type meta struct {
 // maxMeta is what memberlist sends; more makes it panic.
 const maxMeta = memberlist.MetaMaxSize
 
+// cause is what the network said, without the stages that memberlist names before it.
+func cause(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, ": bind: "); i >= 0 {
+		return text[i+len(": bind: "):] + "; choose another port"
+	}
+	return text
+}
+
 // StartGossip begins to gossip. Seeds that are not there yet are tried again.
 func StartGossip(o GossipOptions) (*Gossip, error) {
 	host, port, err := hostPort(o.Address)
@@ -116,7 +126,7 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 		g.list, err = memberlist.Create(c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("gossip on %s: %w", o.Address, err)
+		return nil, fmt.Errorf("gossip on %s: %s", o.Address, cause(err))
 	}
 	for _, s := range o.Seeds {
 		g.seeds[s] = true
