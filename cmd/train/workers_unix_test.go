@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,8 +22,15 @@ import (
 // startWorker starts one of two workers as a scheduler does: by environment variables.
 func startWorker(t *testing.T, dir string, rank, port int, args ...string) (wait func() process) {
 	t.Helper()
+	return startProgram(t, os.Args[0], dir, rank, port, args...)
+}
+
+// startProgram is startWorker with a program to choose.
+func startProgram(t *testing.T, program, dir string, rank, port int, args ...string) (wait func() process) {
+	t.Helper()
 	args = append(ofTiny(), append([]string{"--set", "parallel.data=2", "--set", "parallel.join_window_seconds=4"}, args...)...)
 	cmd, stdout, stderr := newProcess(dir, args...)
+	cmd.Path = program
 	cmd.Env = append(cmd.Env, fmt.Sprint("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", fmt.Sprint("MASTER_PORT=", port))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -111,6 +120,43 @@ func TestWorkersThatDoNotFit(t *testing.T) {
 				t.Error("it has trained")
 			}
 		})
+	}
+}
+
+// TestWorkersOfOtherPrograms: a worker whose program differs, here by what follows its
+// end, is refused.
+func TestWorkersOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	dir := newWorkspace(t)
+	text, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "train-other")
+	if err := os.WriteFile(other, append(text, '\n'), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	port, free := listen(t)
+	free()
+	waits := []func() process{
+		startWorker(t, dir, 0, port, "--out", "programs"),
+		startProgram(t, other, dir, 1, port, "--out", "programs"),
+	}
+	// Who comes first decides which one is wrong.
+	refused := regexp.MustCompile(`^train: worker ([01]) was refused: (binary: go\S+ \w+ .*sha256:[0-9a-f]{12}, but [01] has go.* sha256:[0-9a-f]{12}: start all workers with the same build)\n$`)
+	left := regexp.MustCompile(`train: too few workers: .*; worker ([01]) refused: (.*)\n$`)
+	var by [2][]string
+	for rank, wait := range waits {
+		p := wait()
+		if by[rank] = refused.FindStringSubmatch(p.Stderr); by[rank] == nil {
+			by[rank] = left.FindStringSubmatch(p.Stderr)
+		}
+		if p.Code != cli.CodeConfig || by[rank] == nil {
+			t.Fatalf("worker %d: %v", rank, p)
+		}
+	}
+	if !slices.Equal(by[0][1:], by[1][1:]) {
+		t.Errorf("the workers do not say the same: %q and %q", by[0][1:], by[1][1:])
 	}
 }
 
