@@ -73,6 +73,7 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	l.plan, err = engine.NewPlan(g.Program, be, engine.Options{Compute: w.Compute(), Recompute: recompute, Exchange: kernels(l.exchange),
 		Bind: w.BindCompute(g.Params, g.Grads, g.Sums)})
 	if err != nil {
+		l.close()
 		return nil, err
 	}
 	l.readings = newReadings(g, l.plan)
@@ -85,7 +86,7 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
 		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, l.own)
 	if err != nil {
-		l.plan.Close()
+		l.close()
 		return nil, err
 	}
 	return l, nil
@@ -262,9 +263,13 @@ func (l *learner) memory() string {
 }
 
 func (l *learner) close() {
-	l.plan.Close()
+	if l.plan != nil {
+		l.plan.Close()
+	}
 	if l.exchange != nil {
 		l.exchange.Close()
 	}
-	l.update.Close()
+	if l.update != nil {
+		l.update.Close()
+	}
 }
