@@ -88,10 +88,9 @@ func splitNormGrad(b *Backend, a *args) func() error {
 	norm, widths := a.Attrs.Bool("norm"), splitWidths(a)
 	p, w, rstd, dout := a.in(true), a.three(norm), a.in(norm), a.three(true)
 	dp := a.outOrScratch(0, rows*ld)
-	zeros := make([]float32, max(widths[0], widths[1]))
 	if !norm {
 		return step(b.overRows(rows, ld, func(lo, hi, _ int) {
-			simd.SplitNormGrad(dp[lo*ld:hi*ld], w, p[lo*ld:hi*ld], nil, w, partRows(dout, widths, lo, hi), widths, zeros)
+			simd.SplitNormGrad(dp[lo*ld:hi*ld], w, p[lo*ld:hi*ld], nil, w, partRows(dout, widths, lo, hi), widths)
 		}))
 	}
 	sum := newRowSum(a, rows, ld) // the three gradients side by side
@@ -102,7 +101,7 @@ func splitNormGrad(b *Backend, a *args) func() error {
 	dw := [3][]float32{a.out(1), a.out(2), a.out(3)}
 	return step(b.over(rows, sum.block, func(lo, hi, _ int) {
 		simd.SplitNormGrad(dp[lo*ld:hi*ld], cut(sum.part(lo)), p[lo*ld:hi*ld], rstd[3*lo:3*hi], w,
-			partRows(dout, widths, lo, hi), widths, zeros)
+			partRows(dout, widths, lo, hi), widths)
 	}), func() {
 		sum.total(total)
 		for i, part := range cut(total) {

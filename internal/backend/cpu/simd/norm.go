@@ -37,42 +37,46 @@ func RMSNormGrad(dx, dw, x, w, rstd, dy, dsum, zeros []float32) {
 	}
 }
 
+// splitRows is the number of rows whose parts are taken one after the other: the cache holds them.
+const splitRows = 32
+
 // SplitNorm takes the rows of p apart into three outputs of the given widths, each RMS-normed by itself with its
 // w and its column of rstd[rows,3]. Without w (all nil) they are copied and rstd is not used.
 func SplitNorm(out [3][]float32, rstd, p []float32, w [3][]float32, widths [3]int, eps float32) {
-	k, ld := vec(), widths[0]+widths[1]+widths[2]
-	for t := 0; (t+1)*ld <= len(p); t++ {
-		row := p[t*ld:][:ld]
-		for i, n := range widths {
-			x, y := row[:n], out[i][t*n:][:n]
-			row = row[n:]
+	k, ld := rows(), widths[0]+widths[1]+widths[2]
+	for t := 0; (t+1)*ld <= len(p); t += splitRows {
+		n := min(splitRows, len(p)/ld-t)
+		x := p[t*ld:][:n*ld]
+		for i, width := range widths {
+			y := out[i][t*width:][:n*width]
 			if w[i] == nil {
-				copy(y, x)
-				continue
+				for r := range n {
+					copy(y[r*width:][:width], x[r*ld:])
+				}
+			} else {
+				k.normRows(y, rstd[3*t:][:3*n][i:], x, w[i][:width], n, ld, 3, eps)
 			}
-			r := rstdOf(k.dot(x, x), n, eps)
-			rstd[3*t+i] = r
-			k.norm(y, x, w[i], r)
+			x = x[width:]
 		}
 	}
 }
 
-// SplitNormGrad is the gradient of SplitNorm: dp, and dw, to which these rows' part is added. zeros has as many
-// elements as the widest output, all 0.
-func SplitNormGrad(dp []float32, dw [3][]float32, p, rstd []float32, w, dout [3][]float32, widths [3]int, zeros []float32) {
-	k, ld := vec(), widths[0]+widths[1]+widths[2]
-	for t := 0; (t+1)*ld <= len(p); t++ {
-		row, drow := p[t*ld:][:ld], dp[t*ld:][:ld]
-		for i, n := range widths {
-			x, dx, dy := row[:n], drow[:n], dout[i][t*n:][:n]
-			row, drow = row[n:], drow[n:]
+// SplitNormGrad is the gradient of SplitNorm: dp, and dw, to which these rows' part is added.
+func SplitNormGrad(dp []float32, dw [3][]float32, p, rstd []float32, w, dout [3][]float32, widths [3]int) {
+	k, ld := rows(), widths[0]+widths[1]+widths[2]
+	for t := 0; (t+1)*ld <= len(p); t += splitRows {
+		n := min(splitRows, len(p)/ld-t)
+		x, dx := p[t*ld:][:n*ld], dp[t*ld:][:n*ld]
+		for i, width := range widths {
+			dy := dout[i][t*width:][:n*width]
 			if w[i] == nil {
-				copy(dx, dy)
-				continue
+				for r := range n {
+					copy(dx[r*ld:], dy[r*width:][:width])
+				}
+			} else {
+				k.normRowsGrad(dx, dw[i][:width], dy, x, w[i][:width], rstd[3*t:][:3*n][i:], n, ld, 3)
 			}
-			r := rstd[3*t+i]
-			c := k.dot3(dy, x, w[i]) * r * r * r / float32(n)
-			k.normGrad(dx, dw[i], dy, x, w[i], zeros[:n], r, c)
+			x, dx = x[width:], dx[width:]
 		}
 	}
 }

@@ -171,6 +171,14 @@ func (v target) accumulators(n int) (acc []reg.VecVirtual) {
 
 // total combines the accumulators, then their lanes, and returns the result.
 func (v target) total(acc []reg.VecVirtual, combine func(ops ...Op)) {
+	x := v.combined(acc, combine)
+	VZEROUPPER()
+	Store(x, ReturnIndex(0))
+	RET()
+}
+
+// combined combines the accumulators, then their lanes, into the first lane of the first.
+func (v target) combined(acc []reg.VecVirtual, combine func(ops ...Op)) reg.Register {
 	for n := len(acc); n > 1; n /= 2 {
 		for i := range n / 2 {
 			combine(acc[i+n/2], acc[i], acc[i])
@@ -188,9 +196,7 @@ func (v target) total(acc []reg.VecVirtual, combine func(ops ...Op)) {
 	combine(t.AsX(), x, x)
 	VPERMILPS(Imm(1), x, t.AsX())
 	combine(t.AsX(), x, x)
-	VZEROUPPER()
-	Store(x, ReturnIndex(0))
-	RET()
+	return x
 }
 
 func (v target) max() {
