@@ -15,6 +15,13 @@ type Batch struct {
 	First   int64   // number of the first sample
 }
 
+// Part is part i of n equal parts of the batch, in the same memory.
+func (b *Batch) Part(i, n int) Batch {
+	size := len(b.Inputs) / n
+	from, to := i*size, (i+1)*size
+	return Batch{Inputs: b.Inputs[from:to], Targets: b.Targets[from:to], Docs: b.Docs[from:to]}
+}
+
 func newBatch(size int) Batch {
 	buffer := make([]int32, 3*size)
 	return Batch{

@@ -43,12 +43,11 @@ type Hyper struct {
 func DecayByKind(p Param) bool { return !p.NoDecay }
 
 // NewUpdate builds the plans of an optimiser over the weights. norm are the parts of
-// the gradient whose squares are added up here; nil is all of it.
+// the gradient whose squares are added up here, each by itself; nil is all of it.
 func NewUpdate(be engine.Backend, w *Weights, c op.AdamWConfig, decays func(Param) bool, norm []Span) (*Update, error) {
 	if norm == nil {
 		norm = []Span{w.All()}
 	}
-	norm = MergeSpans(norm)
 	u := &Update{backend: be, hyperHost: make([]float32, 4), totalHost: make([]float32, 1), partialHost: make([]float32, len(norm))}
 	u.hyperAny, u.totalAny, u.partialAny = u.hyperHost, u.totalHost, u.partialHost
 	if err := u.build(w, c, decays, norm); err != nil {
@@ -186,12 +185,13 @@ func (u *Update) SumSquares() (float64, error) {
 	return sum, nil
 }
 
-// Norm computes and reads the sum of squares of this rank's part of the gradient.
-func (u *Update) Norm() (float64, error) {
+// Norm computes and reads the sums of squares of the parts of the gradient. They are valid
+// until the next call.
+func (u *Update) Norm() ([]float32, error) {
 	if err := u.norm.Run(); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return u.SumSquares()
+	return u.partialHost, u.backend.Read(u.partialAny, u.partial)
 }
 
 // Apply starts an optimiser step, given the sum of squares of the gradient of all

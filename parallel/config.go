@@ -66,7 +66,8 @@ func (c Config) Validate() error {
 type Workload struct {
 	World      int // workers there are; 0: not known yet
 	NumExperts int // of an MoE layer; 1: the model has none
-	BatchSize  int // sequences of a step, of all ranks together
+	BatchSize  int // sequences of a micro-batch, of all ranks together
+	Parts      int // of a step that are computed one by one and summed in one tree; 0: none are
 }
 
 // Fits returns every reason, joined, why a valid configuration cannot run a
@@ -85,6 +86,14 @@ func (c Config) Fits(w Workload) error {
 	}
 	if w.BatchSize%size != 0 {
 		f.Add("data", "%d x expert %d is a mesh of %d ranks, which does not divide the global batch of %d sequences", c.Data, c.Expert, size, w.BatchSize)
+	} else if w.Parts > 0 && w.Parts%size != 0 {
+		f.Add("data", "%d x expert %d is a mesh of %d ranks, which does not divide the %d parts of a step", c.Data, c.Expert, size, w.Parts)
+	}
+	if w.Parts > 0 && c.Expert > 1 {
+		f.Add("expert", "%d, but the parts of a step are added up on a mesh of data alone; set it to 1", c.Expert)
+	}
+	if w.Parts > 0 && size > 2 && c.Transport == "nccl" {
+		f.Add("transport", "nccl adds more than two ranks up in an order of its own, and not in that of the parts of a step; set it to auto or grpc")
 	}
 	return f.Err()
 }

@@ -32,8 +32,8 @@ type Group interface {
 	Rank() int
 	Size() int
 	// AllReduce replaces x by the sum of all ranks' x. The sum of an element is
-	// taken in an order that only Size and len(x) decide, and is bitwise the same on
-	// every rank.
+	// taken in an order that only Size and len(x) decide, with GroupOptions.Tree only
+	// Size, and is bitwise the same on every rank.
 	AllReduce(ctx context.Context, op Op, x []float32) error
 	// ReduceScatter replaces the rank's own part of x by the sum of all ranks', and
 	// leaves the rest of x as it was. AllGather of the result, with the same counts,
@@ -88,6 +88,7 @@ type Piece struct {
 type GroupOptions struct {
 	ChunkBytes int           // of a message, a multiple of 4; 0: 256 KiB
 	Timeout    time.Duration // longest wait for one message; 0: 5 minutes
+	Tree       bool          // sums in one tree over the ranks, not round the ring: see pairs.go
 	Waits      *Waits        // is told what goes on; nil: nobody is
 }
 

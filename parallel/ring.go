@@ -38,7 +38,14 @@ type round struct {
 
 func (g *communicator) AllReduce(ctx context.Context, op Op, x []float32) error {
 	return g.run(ctx, op, KindAllReduce, func(o *operation) error {
-		return o.ring(bytesOf(x), scaled(even(len(x), o.Size()), 4), 0, 2*(o.Size()-1))
+		data, counts, first := bytesOf(x), scaled(even(len(x), o.Size()), 4), 0
+		if o.options.Tree {
+			if err := o.sumPairs(data, counts); err != nil {
+				return err
+			}
+			first = o.Size() - 1
+		}
+		return o.ring(data, counts, first, 2*(o.Size()-1))
 	})
 }
 
@@ -46,6 +53,9 @@ func (g *communicator) ReduceScatter(ctx context.Context, op Op, x []float32, co
 	return g.run(ctx, op, KindReduceScatter, func(o *operation) error {
 		if err := o.checkCounts("elements", len(x), counts); err != nil {
 			return err
+		}
+		if o.options.Tree {
+			return o.sumPairs(bytesOf(x), scaled(counts, 4))
 		}
 		return o.ring(bytesOf(x), scaled(counts, 4), 0, o.Size()-1)
 	})

@@ -58,10 +58,10 @@ func (c *choices) followLayer(l *learner, layer int, in engine.Instr) {
 		if err := errors.Join(l.backend.Read(index, chosen), l.backend.Read(scores, logits)); err != nil {
 			panic(err)
 		}
-		step, micro := runs/len(l.batches), runs%len(l.batches)
+		step, micro := runs/l.micro, runs%l.micro
 		runs++
 		at := step*c.layers + layer
-		first := (micro*l.team.size() + l.team.rank) * rows
+		first := (l.team.rank*l.micro + micro) * rows
 		for row := range rows {
 			set := uint64(0)
 			for _, e := range index[row*k : (row+1)*k] {

@@ -34,9 +34,13 @@ type RunConfig struct {
 	// the initial ones. Empty: they are drawn.
 	InitFrom string `yaml:"init_from"`
 
-	BatchSize    int    `yaml:"batch_size"`   // sequences of a micro-batch, of all ranks together
-	Accumulation int    `yaml:"accumulation"` // micro-batches of a step
-	Recompute    string `yaml:"recompute"`    // none, cheap or layer: memory saved for time
+	BatchSize    int `yaml:"batch_size"`   // sequences of a micro-batch, of all ranks together
+	Accumulation int `yaml:"accumulation"` // micro-batches of a step
+	// Parts cuts each step into so many micro-batches over all ranks, a power of two, and
+	// adds their gradients up in one tree, so that the bits of a run do not depend on the
+	// mesh. 0: a rank computes its share of each of Accumulation micro-batches at once.
+	Parts     int    `yaml:"parts"`
+	Recompute string `yaml:"recompute"` // none, cheap or layer: memory saved for time
 	// SpikeThreshold skips steps whose loss is this many standard deviations above
 	// that of the last 128 steps. 0: none.
 	SpikeThreshold float64 `yaml:"spike_threshold"`
@@ -121,9 +125,30 @@ func (c Config) Validate() error {
 	if c.Trainer.EvalTokens < c.Data.SequenceLength {
 		f.Add("trainer.eval_tokens", "%d is less than one sequence of data.sequence_length, %d", c.Trainer.EvalTokens, c.Data.SequenceLength)
 	}
-	f.Section("parallel", c.Parallel.Fits(parallel.Workload{NumExperts: c.Model.NumExperts, BatchSize: c.Trainer.BatchSize}))
+	f.Section("parallel", c.Parallel.Fits(c.workload(0)))
 	return f.Err()
 }
+
+// workload is what the run wants of a mesh for a number of workers, 0 if that is not
+// known yet.
+func (c Config) workload(world int) parallel.Workload {
+	return parallel.Workload{World: world, NumExperts: c.Model.NumExperts, BatchSize: c.Trainer.BatchSize, Parts: c.Trainer.Parts}
+}
+
+// perStep is the number of sequences of a step.
+func (c RunConfig) perStep() int { return c.BatchSize * c.Accumulation }
+
+// share is how each of some ranks computes its sequences of a step: in how many
+// micro-batches, and how many sequences each of them has.
+func (c RunConfig) share(ranks int) (batches, rows int) {
+	if c.Parts > 0 {
+		return c.Parts / ranks, c.BatchSize / c.Parts
+	}
+	return c.Accumulation, c.BatchSize / ranks
+}
+
+// accumulates says whether the micro-batches of a rank add to one sum, one after the other.
+func (c RunConfig) accumulates() bool { return c.Accumulation > 1 }
 
 // Validate returns every fault of the section, joined.
 func (c RunConfig) Validate() error {
@@ -143,6 +168,14 @@ func (c RunConfig) Validate() error {
 	}
 	within("batch_size", c.BatchSize, 1, many)
 	within("accumulation", c.Accumulation, 1, many)
+	switch {
+	case c.Parts < 0 || c.Parts&(c.Parts-1) != 0:
+		f.Add("parts", "%d is neither 0 nor a power of two", c.Parts)
+	case c.Parts > 0 && c.BatchSize%c.Parts != 0:
+		f.Add("parts", "%d does not divide the batch_size of %d sequences", c.Parts, c.BatchSize)
+	case c.Parts > 0 && c.Accumulation > 1:
+		f.Add("parts", "%d already cuts a step into micro-batches: set accumulation to 1, and batch_size to all sequences of a step", c.Parts)
+	}
 	if _, err := engine.ParseRecompute(c.Recompute); err != nil {
 		f.Add("recompute", "%q is not one of none, cheap, layer", c.Recompute)
 	}

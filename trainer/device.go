@@ -43,7 +43,7 @@ func (d *Device) newWeights(cfg Config, s *shard) (*model.Weights, error) {
 		return nil, cli.Config(fmt.Errorf("trainer.precision: bf16 needs a GPU; on device %s set it to auto or fp32", d.Name()))
 	case cfg.Trainer.Precision == "bf16", cfg.Trainer.Precision == "auto" && gpu:
 		p.Compute = engine.BFloat16
-		if cfg.Trainer.Accumulation == 1 && s.alone { // a sum of many is kept in fp32
+		if cfg.Trainer.Accumulation == 1 && cfg.Trainer.Parts <= 1 && s.alone { // a sum of many is kept in fp32
 			p.Grad = engine.BFloat16
 		}
 		d.Path += "/bf16"

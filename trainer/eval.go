@@ -23,6 +23,7 @@ type evaluator struct {
 	plan      *engine.Plan
 	set       *data.Evaluation
 	one       []float32
+	nats      []float64 // of each batch: added up in their order, whoever measured them
 }
 
 func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, l *learner, corpus *data.Corpus) (*evaluator, error) {
@@ -30,7 +31,8 @@ func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, l *l
 	if err != nil {
 		return nil, ofData(err)
 	}
-	g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true, Experts: l.shard.layout.Shared()})
+	_, rows := cfg.Trainer.share(t.size())
+	g, err := model.NewTrainingGraph(cfg.Model, rows, cfg.Data.SequenceLength, model.GraphOptions{ForwardOnly: true, Experts: l.shard.layout.Shared()})
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +40,11 @@ func newEvaluator(be engine.Backend, w *model.Weights, cfg Config, t *team, l *l
 	if err != nil {
 		return nil, err
 	}
-	return &evaluator{team: t, exchanger: l.exchanger, backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}, nil
+	e := &evaluator{team: t, exchanger: l.exchanger, backend: be, graph: g, plan: plan, set: set, one: make([]float32, 1)}
+	for range set.Batches(rows) {
+		e.nats = append(e.nats, 0)
+	}
+	return e, nil
 }
 
 // validation is a measurement of the held-out text.
@@ -65,7 +71,8 @@ func (v validation) String() string {
 func (e *evaluator) run(ctx context.Context, alive func()) (validation, error) {
 	v := validation{targets: e.set.Targets(), bytes: e.set.Bytes()}
 	e.exchanger.at(ctx, 0)
-	for b := range e.mine() {
+	clear(e.nats)
+	for i, b := range e.mine() {
 		if err := ctx.Err(); err != nil {
 			return v, err
 		}
@@ -73,24 +80,27 @@ func (e *evaluator) run(ctx context.Context, alive func()) (validation, error) {
 		if err != nil {
 			return v, fmt.Errorf("validation: %w", err)
 		}
-		v.nats += nats
+		e.nats[i] += nats
 		alive()
 	}
-	sum := []float64{v.nats}
-	err := e.team.sum(ctx, parallel.Op{Name: "validation"}, sum)
-	v.nats = sum[0]
-	return v, err
+	if err := e.team.sum(ctx, parallel.Op{Name: "validation"}, e.nats); err != nil {
+		return v, err
+	}
+	for _, nats := range e.nats {
+		v.nats += nats
+	}
+	return v, nil
 }
 
-// mine yields the batches of this rank. Ranks that share experts out need each other
-// for every batch, so all have as many: the last may be one without targets.
-func (e *evaluator) mine() iter.Seq[*data.Batch] {
-	return func(yield func(*data.Batch) bool) {
+// mine yields the batches of this rank, with their numbers. Ranks that share experts out need
+// each other for every batch, so all have as many: the last may be one without targets.
+func (e *evaluator) mine() iter.Seq2[int, *data.Batch] {
+	return func(yield func(int, *data.Batch) bool) {
 		n, size := 0, e.team.size()
 		var last *data.Batch
 		for b := range e.set.Batches(e.graph.Batch) {
 			last = b
-			if n++; (n-1)%size == e.team.rank && !yield(b) {
+			if n++; (n-1)%size == e.team.rank && !yield(n-1, b) {
 				return
 			}
 		}
@@ -98,7 +108,7 @@ func (e *evaluator) mine() iter.Seq[*data.Batch] {
 			for i := range last.Targets {
 				last.Targets[i] = data.Ignored
 			}
-			yield(last)
+			yield(n-1, last)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package trainer
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"jambalaya/internal/backend/cuda"
 	"jambalaya/internal/cli"
@@ -39,14 +40,21 @@ func fitting(cfg Config, t *team, room int64) string {
 			need, err := plannedBytes(smaller, t)
 			if err == nil && need <= room {
 				text := fmt.Sprintf("trainer.recompute=%s", level)
-				if smaller.Trainer.BatchSize != cfg.Trainer.BatchSize {
+				switch {
+				case smaller.Trainer.Parts != cfg.Trainer.Parts:
+					text += fmt.Sprintf(" trainer.parts=%d", smaller.Trainer.Parts)
+				case smaller.Trainer.BatchSize != cfg.Trainer.BatchSize:
 					text += fmt.Sprintf(" trainer.batch_size=%d trainer.accumulation=%d", smaller.Trainer.BatchSize, smaller.Trainer.Accumulation)
 				}
 				return fmt.Sprintf("%s would fit, in %s", text, human.Bytes(need))
 			}
 		}
-		if smaller.Trainer.BatchSize%(2*t.size()) != 0 {
+		if _, rows := smaller.Trainer.share(t.size()); rows%2 != 0 {
 			return "no recomputation or batch size fits: shorten data.sequence_length, or make the model smaller"
+		}
+		if smaller.Trainer.Parts > 0 {
+			smaller.Trainer.Parts *= 2
+			continue
 		}
 		smaller.Trainer.BatchSize /= 2
 		smaller.Trainer.Accumulation *= 2
@@ -67,10 +75,14 @@ func plannedBytes(cfg Config, t *team) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	micro, rows := cfg.Trainer.share(t.size())
 	bytes := w.Bytes()
-	for _, opt := range []model.GraphOptions{{Accumulate: cfg.Trainer.Accumulation > 1}, {ForwardOnly: true}} {
+	if cfg.Trainer.Parts > 0 { // the trees that the gradients of the parts are added up in
+		bytes += int64(bits.Len(uint(micro))-1) * w.Grad.Bytes()
+	}
+	for _, opt := range []model.GraphOptions{{Accumulate: cfg.Trainer.accumulates()}, {ForwardOnly: true}} {
 		opt.Experts = shard.layout.Shared()
-		g, err := model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength, opt)
+		g, err := model.NewTrainingGraph(cfg.Model, rows, cfg.Data.SequenceLength, opt)
 		if err != nil {
 			return 0, err
 		}

@@ -29,7 +29,11 @@ func (t *team) useGPUs(ctx context.Context, d *Device, c parallel.Config) error 
 	if err != nil {
 		return err
 	}
-	if obstacle := sharedOrNone(places); obstacle != nil {
+	obstacle := sharedOrNone(places)
+	if obstacle == nil && t.options.Tree && t.size() > 2 {
+		obstacle = errors.New("NCCL adds more than two ranks up in an order of its own, and not in that of trainer.parts")
+	}
+	if obstacle != nil {
 		if c.Transport == "nccl" {
 			return cli.Config(fmt.Errorf("parallel.transport: nccl: %w; set it to auto or grpc", obstacle))
 		}

@@ -2,24 +2,28 @@ package trainer
 
 import (
 	"context"
+	"errors"
 
 	"jambalaya/internal/engine"
 	"jambalaya/model"
 	"jambalaya/parallel"
 )
 
-// gradients adds the gradient of a step up over the ranks. Its buckets leave while the
-// backward pass of the last micro-batch goes on.
+// gradients adds the gradient of a step up over the ranks, and over the parts that this
+// rank computes where they have a tree. Its buckets leave while the backward pass of the
+// last micro-batch goes on.
 type gradients struct {
 	flat     hostBuffer // the gradient
 	buckets  []bucket
 	of       []int                // bucket of each parameter, -1 for one that no other rank has
 	reducers [2]*parallel.Reducer // of dense parameters and of experts; nil where nobody else has them
 	zero1    bool
+	parts    int              // of the gradient that this rank adds up in trees; 1: nothing to add up
+	trees    []*model.TreeSum // of each bucket, then of the regions that no other rank has
 
 	armed   bool // the gradients that become final now are those of the step
 	pending []int
-	err     error // of a transfer that a hook made
+	err     error // of what a hook did
 }
 
 // bucket is a stretch of whole parameters that is reduced at a time.
@@ -34,12 +38,9 @@ type bucket struct {
 }
 
 // newGradients makes the buckets, of at least limit elements, and follows the plan's
-// gradients.
-func newGradients(be engine.Backend, w *model.Weights, s *shard, g *model.TrainingGraph, plan *engine.Plan, limit int) *gradients {
-	if s.alone {
-		return &gradients{}
-	}
-	r := &gradients{flat: newHostBuffer(be, w, w.Grad), of: make([]int, len(w.Params)), zero1: s.zero1}
+// gradients. With more than one part the plan, in each run, computes those of one.
+func newGradients(be engine.Backend, w *model.Weights, s *shard, g *model.TrainingGraph, plan *engine.Plan, limit, parts int) (*gradients, error) {
+	r := &gradients{flat: newHostBuffer(be, w, w.Grad), of: make([]int, len(w.Params)), zero1: s.zero1, parts: parts}
 	for i := range r.of {
 		r.of[i] = -1
 	}
@@ -62,7 +63,46 @@ func newGradients(be engine.Backend, w *model.Weights, s *shard, g *model.Traini
 			plan.OnReady(v, func() { r.final(b) })
 		}
 	}
-	return r
+	return r, r.plant(s)
+}
+
+// plant makes the trees.
+func (r *gradients) plant(s *shard) error {
+	spans := make([]model.Span, len(r.buckets))
+	for i, b := range r.buckets {
+		spans[i] = b.Span
+	}
+	for _, region := range s.regions {
+		if region.group.Size() == 1 && region.Len() > 0 {
+			spans = append(spans, region.Span)
+		}
+	}
+	for _, span := range spans {
+		t, err := model.NewTreeSum(r.flat.backend, r.flat.weights.Part(r.flat.flat, span), r.parts)
+		if err != nil {
+			return err
+		}
+		r.trees = append(r.trees, t)
+	}
+	return nil
+}
+
+// add adds the part that micro-batch i has computed to the others. In the last one the
+// buckets have done so, and are on their way.
+func (r *gradients) add(i int) error {
+	if r.parts == 1 {
+		return nil
+	}
+	trees := r.trees
+	if r.armed {
+		trees = trees[len(r.buckets):]
+	}
+	for _, t := range trees {
+		if err := t.Add(i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cut adds the buckets of a region to those of a reducer.
@@ -123,10 +163,12 @@ func (r *gradients) final(i int) {
 		return
 	}
 	b := &r.buckets[i]
+	err := r.trees[i].Add(r.parts - 1)
 	if !b.onDevice {
-		if err := r.flat.fetch(b.Span); err != nil && r.err == nil {
-			r.err = err // the other ranks wait for the bucket, so it goes all the same
-		}
+		err = errors.Join(err, r.flat.fetch(b.Span))
+	}
+	if r.err == nil {
+		r.err = err // the other ranks wait for the bucket, so it goes all the same
 	}
 	r.reducers[b.reducer].Ready(b.number)
 }
@@ -154,6 +196,22 @@ func (r *gradients) wait() error {
 func (r *gradients) abandon(err error) {
 	r.armed = false
 	_ = r.each(func(d *parallel.Reducer) error { d.Abandon(err); return nil })
+}
+
+// close frees the trees.
+func (r *gradients) close() {
+	for _, t := range r.trees {
+		t.Close()
+	}
+}
+
+// bytes is the memory of the trees.
+func (r *gradients) bytes() int64 {
+	n := int64(0)
+	for _, t := range r.trees {
+		n += t.Bytes()
+	}
+	return n
 }
 
 // times is what the reductions took so far.

@@ -32,12 +32,13 @@ type learner struct {
 	exchange  *model.Exchange
 	exchanger *exchanger
 	update    *model.Update
-	own       []model.Span // parts of the gradient whose norm this rank computes; none: no tensor is its own
+	squares   squares
 	state     optim.State
 
-	batches  []data.Batch // this rank's part of the micro-batches of a step
-	zeros    []float32    // as large as the gradient; nil without accumulation
-	readings readings
+	micro     int        // micro-batches of a step
+	sequences data.Batch // of all of them
+	zeros     []float32  // as large as the gradient; nil without accumulation
+	readings  readings
 }
 
 // StepResult is what one optimiser step says of itself.
@@ -62,9 +63,10 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	if err != nil {
 		return nil, err
 	}
-	l := &learner{cfg: cfg, team: t, shard: s, backend: be, weights: w, batches: make([]data.Batch, cfg.Trainer.Accumulation)}
-	l.graph, err = model.NewTrainingGraph(cfg.Model, cfg.Trainer.BatchSize/t.size(), cfg.Data.SequenceLength,
-		model.GraphOptions{Accumulate: l.accumulates(), Experts: s.layout.Shared()})
+	micro, rows := cfg.Trainer.share(t.size())
+	l := &learner{cfg: cfg, team: t, shard: s, backend: be, weights: w, micro: micro}
+	l.graph, err = model.NewTrainingGraph(cfg.Model, rows, cfg.Data.SequenceLength,
+		model.GraphOptions{Accumulate: cfg.Trainer.accumulates(), Experts: s.layout.Shared()})
 	if err != nil {
 		return nil, err
 	}
@@ -76,23 +78,28 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 		l.close()
 		return nil, err
 	}
-	l.readings = newReadings(g, l.plan)
-	if l.accumulates() {
+	l.readings = newReadings(g, l.plan, micro)
+	if cfg.Trainer.accumulates() {
 		l.zeros = make([]float32, w.Grad.Size())
 	}
-	l.grads = newGradients(be, w, s, g, l.plan, t.bucket(cfg.Parallel)<<20/4)
+	parts := 1 // that this rank adds up in a tree
+	if cfg.Trainer.Parts > 0 {
+		parts = micro
+	}
+	if l.grads, err = newGradients(be, w, s, g, l.plan, t.bucket(cfg.Parallel)<<20/4, parts); err != nil {
+		l.close()
+		return nil, err
+	}
 	o := cfg.Optim
-	l.own = s.own()
+	l.squares = newSquares(s, cfg.Trainer.Parts > 0)
 	l.update, err = model.NewUpdate(be, w, op.AdamWConfig{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps,
-		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, l.own)
+		WeightDecay: o.WeightDecay, Clip: o.ClipNorm}, model.DecayByKind, l.squares.of)
 	if err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
 }
-
-func (l *learner) accumulates() bool { return l.cfg.Trainer.Accumulation > 1 }
 
 // step takes optimiser step number step, which counts from 1 to steps: it reads the
 // rank's part of a global batch from next, computes the gradient, and applies the
@@ -115,7 +122,7 @@ func (l *learner) attempt(ctx context.Context, step, steps int64, next func(*dat
 		return StepResult{}, err
 	}
 	ctx = context.WithoutCancel(ctx) // whoever stopped inside would leave the others waiting
-	if l.accumulates() {
+	if l.zeros != nil {
 		if err := l.backend.Write(l.weights.Grad, l.zeros); err != nil {
 			return StepResult{}, err
 		}
@@ -145,57 +152,59 @@ func (l *learner) attempt(ctx context.Context, step, steps int64, next func(*dat
 
 // backward computes the gradient of the step and adds it up over the ranks.
 func (l *learner) backward(ctx context.Context, step int64, targets int) (err error) {
-	l.readings.clear()
 	l.exchanger.at(ctx, step)
 	defer func() {
 		if err != nil {
 			l.grads.abandon(err)
 		}
 	}()
-	for i := range l.batches {
-		if i == len(l.batches)-1 {
+	for i := range l.micro {
+		if i == l.micro-1 {
 			l.grads.begin(ctx, step)
 		}
-		if err := l.gradient(&l.batches[i], targets); err != nil {
+		if err := l.gradient(i, targets); err != nil {
+			return err
+		}
+		if err := l.grads.add(i); err != nil {
 			return err
 		}
 	}
+	l.readings.total()
 	return l.grads.wait()
 }
 
 // norm returns the sum of squares of the gradient of all ranks, and adds the readings
 // up on the way: what is not finite on one rank is so on all.
 func (l *learner) norm(ctx context.Context, step int64) (float64, error) {
-	mine := 0.0
-	if len(l.own) > 0 { // there may be more ranks than tensors
+	var mine []float32
+	if len(l.squares.of) > 0 { // there may be more ranks than tensors
 		var err error
 		if mine, err = l.update.Norm(); err != nil {
 			return 0, err
 		}
 	}
-	sums := append(l.readings.sums, mine)
+	sums := append(l.readings.sums, l.squares.place(mine)...)
 	if err := l.team.sum(ctx, parallel.Op{Step: step, Name: "norm"}, sums); err != nil {
 		return 0, err
 	}
-	copy(l.readings.sums, sums)
-	return sums[len(sums)-1], nil
+	sumsq := 0.0
+	for _, x := range sums[copy(l.readings.sums, sums):] {
+		sumsq += x
+	}
+	return sumsq, nil
 }
 
 // read gets the micro-batches of a step and returns the number of targets in those of
 // all ranks. It is where ranks agree to stop.
 func (l *learner) read(ctx context.Context, step int64, next func(*data.Batch) error) (targets int, err error) {
 	said := []float64{0, 0} // targets, and whether to stop
-	for i := range l.batches {
-		if err := next(&l.batches[i]); err != nil {
-			if ctx.Err() == nil {
-				return 0, err
-			}
-			break
-		}
-		said[0] += float64(countTargets(l.batches[i].Targets))
-	}
-	if ctx.Err() != nil {
+	switch err := next(&l.sequences); {
+	case ctx.Err() != nil:
 		said[1] = 1
+	case err != nil:
+		return 0, err
+	default:
+		said[0] = float64(countTargets(l.sequences.Targets))
 	}
 	if err := l.team.sum(context.WithoutCancel(ctx), parallel.Op{Step: step, Name: "targets"}, said); err != nil {
 		return 0, err
@@ -216,10 +225,10 @@ func countTargets(targets []int32) int {
 	return n
 }
 
-// gradient runs one micro-batch. Its gradient is divided by the targets and the
+// gradient runs a micro-batch. Its gradient is divided by the targets and the
 // rows of the whole global batch, so that micro-batches add up.
-func (l *learner) gradient(b *data.Batch, targets int) error {
-	g := l.graph
+func (l *learner) gradient(i, targets int) error {
+	g, b := l.graph, l.sequences.Part(i, l.micro)
 	err := writeInputs(l.backend, l.plan, []input{
 		{g.Tokens, b.Inputs}, {g.Targets, b.Targets}, {g.Docs, b.Docs},
 		{g.SeedLoss, []float32{float32(1 / float64(max(1, targets)))}},
@@ -231,14 +240,14 @@ func (l *learner) gradient(b *data.Batch, targets int) error {
 	if err := l.plan.Run(); err != nil {
 		return err
 	}
-	return l.readings.add(l.backend)
+	return l.readings.read(l.backend, i)
 }
 
 // auxShare is what the sum of the micro-batches' load-balancing losses has to be
 // divided by: sequences in the sequence scope; in the batch scope, whose means are those
 // of what is computed together, micro-batches and ranks.
 func (l *learner) auxShare() float64 {
-	n := len(l.batches) * l.team.size()
+	n := l.micro * l.team.size()
 	if l.cfg.Model.RouterAuxScope != model.AuxBatch {
 		n *= l.graph.Batch
 	}
@@ -246,7 +255,7 @@ func (l *learner) auxShare() float64 {
 }
 
 func (l *learner) result(targets int) StepResult {
-	r := StepResult{Tokens: len(l.batches) * l.cfg.Trainer.BatchSize * l.graph.Length}
+	r := StepResult{Tokens: l.cfg.Trainer.perStep() * l.graph.Length}
 	r.CELoss = l.readings.loss() / float64(max(1, targets))
 	r.AuxLoss = l.readings.aux() / l.auxShare()
 	r.Loss = r.CELoss + l.cfg.Model.RouterAuxLossCoef*r.AuxLoss
@@ -259,7 +268,7 @@ func (l *learner) result(targets int) StepResult {
 func (l *learner) memory() string {
 	u := l.plan.Usage()
 	return fmt.Sprintf("%s of activations planned (%s without reuse), %s of weights and optimiser",
-		human.Bytes(u.Arena), human.Bytes(u.Sum), human.Bytes(l.weights.Bytes()))
+		human.Bytes(u.Arena), human.Bytes(u.Sum), human.Bytes(l.weights.Bytes()+l.grads.bytes()))
 }
 
 func (l *learner) close() {
@@ -268,6 +277,9 @@ func (l *learner) close() {
 	}
 	if l.exchange != nil {
 		l.exchange.Close()
+	}
+	if l.grads != nil {
+		l.grads.close()
 	}
 	if l.update != nil {
 		l.update.Close()

@@ -24,7 +24,7 @@ func newTestLearner(t *testing.T, cfg Config, threads int) (*learner, func(*data
 	if err != nil {
 		t.Fatal(err)
 	}
-	loader, err := data.NewLoader(index, data.LoaderOptions{Rows: cfg.Trainer.BatchSize})
+	loader, err := data.NewLoader(index, data.LoaderOptions{Rows: cfg.Trainer.perStep()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func rehearse(d *Device, cfg Config, team *team) (_ *Rehearsal, err error) {
 	if err := w.Init(cfg.Trainer.Seed); err != nil {
 		return nil, err
 	}
-	rows, length := cfg.Trainer.BatchSize/team.size(), cfg.Data.SequenceLength
+	rows, length := cfg.Trainer.perStep()/team.size(), cfg.Data.SequenceLength
 	random := prng.New(cfg.Trainer.Seed, fmt.Sprintf("rehearsal/%d", team.rank))
 	tokens := make([]int32, length+1)
 	next := func(b *data.Batch) error {
@@ -103,7 +103,7 @@ func (r *Rehearsal) Ways() string { return r.learner.team.ways }
 
 // Tokens is the number of tokens that this rank reads in a step.
 func (r *Rehearsal) Tokens() int {
-	return len(r.learner.batches) * r.learner.graph.Batch * r.learner.graph.Length
+	return r.learner.micro * r.learner.graph.Batch * r.learner.graph.Length
 }
 
 // Plans are the plans of a step: the gradient of a micro-batch and those of the update.
@@ -114,7 +114,7 @@ func (r *Rehearsal) Plans() []*engine.Plan {
 // Planned is the device memory of a step in bytes: weights, gradient, moments and
 // activations.
 func (r *Rehearsal) Planned() int64 {
-	n := r.weights.Bytes()
+	n := r.weights.Bytes() + r.learner.grads.bytes()
 	for _, p := range r.Plans() {
 		u := p.Usage()
 		n += u.Arena + u.Inputs

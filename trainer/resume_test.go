@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -227,7 +229,9 @@ func weightsHash(t *testing.T, dir string) string {
 	}
 	h := sha256.New()
 	fmt.Fprintln(h, c.State.Step)
-	for _, info := range c.Tensors() {
+	tensors := slices.Clone(c.Tensors()) // in the order of the files, which ranks share out
+	slices.SortFunc(tensors, func(a, b checkpoint.TensorInfo) int { return strings.Compare(a.Name, b.Name) })
+	for _, info := range tensors {
 		n := int64(1)
 		for _, d := range info.Shape {
 			n *= d

@@ -307,13 +307,9 @@ func (r *run) savedBy(saved string) (bool, error) {
 
 // openLoader starts reading at the sample that step done+1 begins with.
 func (r *run) openLoader() (*data.Loader, error) {
-	batch := r.cfg.Trainer.BatchSize
-	from, to := r.team.mesh.Samples(r.team.rank, batch)
-	return data.NewLoader(r.index, data.LoaderOptions{Rows: to - from, Start: r.done*r.samplesPerStep() + int64(from), Stride: int64(batch), Prefetch: r.cfg.Data.Prefetch})
-}
-
-func (r *run) samplesPerStep() int64 {
-	return int64(r.cfg.Trainer.BatchSize * r.cfg.Trainer.Accumulation)
+	perStep := r.cfg.Trainer.perStep()
+	from, to := r.team.mesh.Samples(r.team.rank, perStep)
+	return data.NewLoader(r.index, data.LoaderOptions{Rows: to - from, Start: r.done*int64(perStep) + int64(from), Stride: int64(perStep), Prefetch: r.cfg.Data.Prefetch})
 }
 
 // openMetrics takes back the lines of steps that are taken again.

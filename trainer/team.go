@@ -50,6 +50,7 @@ func newTeam(cfg Config, w *World) (*team, error) {
 		ChunkBytes: cfg.Parallel.ChunkKiB << 10,
 		Timeout:    time.Duration(cfg.Parallel.TimeoutSeconds) * time.Second,
 		Waits:      &t.waits,
+		Tree:       cfg.Trainer.Parts > 0,
 	}
 	for _, g := range []struct {
 		group *parallel.Group
@@ -98,19 +99,14 @@ func (t *team) gather(ctx context.Context, op parallel.Op, x []float64) ([][]flo
 	return all, nil
 }
 
-// sum adds the x of all ranks up in the order of the ranks, and leaves the result in
-// x on each of them.
+// sum adds the x of all ranks up in one tree, and leaves the result in x on each of them.
 func (t *team) sum(ctx context.Context, op parallel.Op, x []float64) error {
 	all, err := t.gather(ctx, op, x)
 	if err != nil {
 		return err
 	}
-	clear(x)
-	for _, of := range all {
-		for i, v := range of {
-			x[i] += v
-		}
-	}
+	addPairs(all)
+	copy(x, all[0])
 	return nil
 }
 

@@ -200,7 +200,7 @@ func (r *run) save() error {
 		return err
 	}
 	return r.store.Save(&checkpoint.Snapshot{Tensors: tensors, State: checkpoint.State{
-		Step: r.done, Seed: r.cfg.Trainer.Seed, Cursor: r.done * r.samplesPerStep(),
+		Step: r.done, Seed: r.cfg.Trainer.Seed, Cursor: r.done * int64(r.cfg.Trainer.perStep()),
 		ConfigHash: hash, DataHash: r.index.Hash(), TokenizerHash: r.corpus.Tokenizer().Hash(),
 		LearningRate: r.cfg.Optim.Rate(r.done, int64(r.cfg.Trainer.Steps)),
 		Device:       r.device.Name(), CPUPath: r.device.Path, Trainer: extra,

@@ -75,6 +75,6 @@ func (c Config) OnRanks(size int) (Config, error) {
 // fits says why the configuration cannot run on so many ranks.
 func (c Config) fits(world int) error {
 	var f config.Faults
-	f.Section("parallel", c.Parallel.Fits(parallel.Workload{World: world, NumExperts: c.Model.NumExperts, BatchSize: c.Trainer.BatchSize}))
+	f.Section("parallel", c.Parallel.Fits(c.workload(world)))
 	return cli.Config(f.Err())
 }

@@ -60,6 +60,27 @@ func ringSum(size, n int, counts []int) []float32 {
 	return sum
 }
 
+// treeSum adds neighbours up, then neighbouring sums, whatever the parts are.
+func treeSum(size, n int, _ []int) []float32 {
+	xs := make([][]float32, size)
+	for rank := range xs {
+		xs[rank] = gradient(rank, n)
+	}
+	for len(xs) > 1 {
+		for i := 0; i+1 < len(xs); i += 2 {
+			for k, v := range xs[i+1] {
+				xs[i][k] += v
+			}
+			xs[i/2] = xs[i]
+		}
+		if len(xs)%2 == 1 {
+			xs[len(xs)/2] = xs[len(xs)-1]
+		}
+		xs = xs[:(len(xs)+1)/2]
+	}
+	return xs[0]
+}
+
 func even(n, parts int) []int {
 	counts := make([]int, parts)
 	for i := range counts {
@@ -91,7 +112,7 @@ func (s *suite) allReduce(t *testing.T) {
 	for _, size := range s.sizes() {
 		s.collective(t, size, func(ctx context.Context, g parallel.Group) error {
 			for _, n := range lengths {
-				want := ringSum(size, n, even(n, size))
+				want := s.sum(size, n, even(n, size))
 				for repeat := range 3 {
 					x := gradient(g.Rank(), n)
 					if err := g.AllReduce(ctx, op, x); err != nil {
@@ -133,7 +154,7 @@ func (s *suite) reduceScatter(t *testing.T) {
 }
 
 func (s *suite) scatterGather(ctx context.Context, g parallel.Group, n int, counts []int) error {
-	want := ringSum(g.Size(), n, counts)
+	want := s.sum(g.Size(), n, counts)
 	before := gradient(g.Rank(), n)
 	x := slices.Clone(before)
 	if err := g.ReduceScatter(ctx, op, x, counts); err != nil {

@@ -28,7 +28,8 @@ type suite struct {
 	maxSize  int
 	newWorld func(t *testing.T, size int) World
 	newGroup NewGroup
-	compare  func(got, want []float32) error // sums
+	sum      func(size, n int, counts []int) []float32 // of the ranks' gradients
+	compare  func(got, want []float32) error           // sums
 }
 
 // NewGroup makes a rank's hold on the group of some ranks.
@@ -37,6 +38,12 @@ type NewGroup func(ctx context.Context, t parallel.Transport, name string, ranks
 // overTransport makes the groups of package parallel itself.
 func overTransport(_ context.Context, t parallel.Transport, name string, ranks []int, options parallel.GroupOptions) (parallel.Group, error) {
 	return parallel.NewGroup(t, name, ranks, options)
+}
+
+// overTree makes those whose sums are taken in a tree.
+func overTree(ctx context.Context, t parallel.Transport, name string, ranks []int, options parallel.GroupOptions) (parallel.Group, error) {
+	options.Tree = true
+	return overTransport(ctx, t, name, ranks, options)
 }
 
 // sizes are those of the worlds that values are compared in.
@@ -54,8 +61,11 @@ func (s *suite) sizes() []int {
 // Run tests a transport with worlds of 1 to 4 and maxSize ranks; maxSize is at
 // least 3.
 func Run(t *testing.T, maxSize int, newWorld func(t *testing.T, size int) World) {
-	s := &suite{maxSize, newWorld, overTransport, same}
+	s := &suite{maxSize, newWorld, overTransport, ringSum, same}
+	tree := &suite{maxSize, newWorld, overTree, treeSum, same}
 	for _, c := range append(s.values(),
+		testCase{"TreeAllReduce", tree.allReduce},
+		testCase{"TreeReduceScatterAllGather", tree.reduceScatter},
 		testCase{"Groups", s.groups},
 		testCase{"Arguments", s.arguments},
 		testCase{"Mismatch", s.mismatch},
@@ -77,7 +87,7 @@ func Run(t *testing.T, maxSize int, newWorld func(t *testing.T, size int) World)
 // RunValues tests what groups of another make compute, in worlds of 1 to maxSize
 // ranks, one test at a time. Their sums may be in another order.
 func RunValues(t *testing.T, maxSize int, newWorld func(t *testing.T, size int) World, newGroup NewGroup) {
-	s := &suite{maxSize, newWorld, newGroup, near}
+	s := &suite{maxSize, newWorld, newGroup, ringSum, near}
 	for _, c := range s.values() {
 		t.Run(c.name, c.test)
 	}
