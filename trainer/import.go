@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"jambalaya/checkpoint"
 	"jambalaya/data/tokenizer"
@@ -28,13 +29,16 @@ type Imported struct {
 // verified and exported, and other runs can start from it (trainer.init_from).
 func ImportHub(dir, out, tokenizerName string) (*Imported, error) {
 	m, err := hub.Open(dir)
-	if errors.Is(err, model.ErrHub) || errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, model.ErrHub) || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, cli.Config(err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer m.Close()
+	if out == "" {
+		return nil, cli.Config(errors.New("where to? Name the run's directory: --out runs/imported"))
+	}
 	done := &Imported{Config: Default()}
 	done.Config.Model = m.Config
 	if done.Tokenizer, err = importTokenizer(dir, m.Metadata, tokenizerName); err != nil {

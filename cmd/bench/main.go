@@ -21,6 +21,7 @@ import (
 
 	"jambalaya/configs"
 	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
 	"jambalaya/internal/term"
 	"jambalaya/trainer/bench"
 )
@@ -44,7 +45,7 @@ func newStepCommand() *cobra.Command {
 			strings.Join(configs.Names(), ", ") + ") or a YAML file on random tokens.",
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opt.Set = append(opt.Set, "trainer.device="+device, fmt.Sprintf("trainer.threads=%d", threads))
+			opt.Set = append(opt.Set, config.FlagFor("--device", device, "trainer.device"), config.FlagFor("--threads", threads, "trainer.threads"))
 			limit(threads)
 			stop, err := startProfile(profile)
 			if err != nil {

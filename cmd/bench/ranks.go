@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"jambalaya/configs"
 	"jambalaya/internal/cli"
+	"jambalaya/internal/config"
 	"jambalaya/trainer/bench"
 )
 
@@ -28,7 +28,7 @@ func newRanksCommand() *cobra.Command {
 			if threads == 0 && len(opt.Worlds) > 0 { // a share of the cores
 				threads = max(1, runtime.NumCPU()/max(1, slices.Max(opt.Worlds)))
 			}
-			opt.Set = append(opt.Set, "trainer.device="+device, fmt.Sprintf("trainer.threads=%d", threads))
+			opt.Set = append(opt.Set, config.FlagFor("--device", device, "trainer.device"), config.FlagFor("--threads", threads, "trainer.threads"))
 			r, err := bench.Ranks(cmd.Context(), opt)
 			if err != nil {
 				return err

@@ -26,9 +26,6 @@ func newImportCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				return cli.Config(errors.New("where to? Name the run's directory: --out runs/imported"))
-			}
 			done, err := trainer.ImportHub(args[0], out, tokenizer)
 			if err != nil {
 				return err

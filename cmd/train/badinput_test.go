@@ -57,7 +57,9 @@ var badInputs = []struct {
 	{name: "impossible value", args: []string{"--set", "model.num_attention_heads=3"}, code: cli.CodeConfig,
 		stderr: []string{"--set model.num_attention_heads=3: model."}},
 	{name: "unknown device", args: []string{"--device", "tpu"}, code: cli.CodeConfig,
-		stderr: []string{`trainer.device: "tpu" is not one of auto, cpu, cuda`}},
+		stderr: []string{`train: --device tpu: trainer.device: "tpu" is not one of auto, cpu, cuda`}},
+	{name: "threads below none", args: []string{"--threads", "-1"}, code: cli.CodeConfig,
+		stderr: []string{"train: --threads -1: trainer.threads: -1 is not between 0 and"}},
 	{name: "model beyond the memory", args: []string{"--config", "jamba-v0.1", "--out", "large", "--device", "cpu", "--set", "data.sources=[{path: text, ext: .txt}]",
 		"--set", "data.sequence_length=64"}, code: cli.CodeFailure, stderr: []string{"weights of 51570323328 parameters", "this machine has", "choose a smaller model"}},
 	// The corpus.

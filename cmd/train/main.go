@@ -153,10 +153,10 @@ func (f *flags) load(cmd *cobra.Command) (trainer.Config, config.Origins, error)
 	}
 	set := append([]string(nil), f.set...)
 	if cmd.Flags().Changed("device") {
-		set = append(set, "trainer.device="+f.device)
+		set = append(set, config.FlagFor("--device", f.device, "trainer.device"))
 	}
 	if cmd.Flags().Changed("threads") {
-		set = append(set, fmt.Sprintf("trainer.threads=%d", f.threads))
+		set = append(set, config.FlagFor("--threads", f.threads, "trainer.threads"))
 	}
 	return trainer.LoadConfig(file, set)
 }

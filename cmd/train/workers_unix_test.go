@@ -166,7 +166,8 @@ func TestWorkersThatDoNotMeet(t *testing.T) {
 	port, free := listen(t)
 	defer free()
 	taken := startWorker(t, dir, 0, port, "--out", "taken")()
-	if taken.Code != cli.CodeConfig || !strings.Contains(taken.Stderr, fmt.Sprintf("worker 0: gossip on 127.0.0.1:%d", port)) || !strings.Contains(taken.Stderr, "address already in use") {
+	if taken.Code != cli.CodeConfig ||
+		!strings.Contains(taken.Stderr, fmt.Sprintf("worker 0: gossip on 127.0.0.1:%d: address already in use: another run may hold it", port)) || !strings.Contains(taken.Stderr, "choose another port with MASTER_PORT") {
 		t.Errorf("a taken port: %v", taken)
 	}
 	few := startWorker(t, dir, 1, port, "--out", "few", "--set", "parallel.join_window_seconds=1")()

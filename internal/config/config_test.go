@@ -60,17 +60,17 @@ trainer:
     - path: x/y
       weight: 2
     - {path: z, weight: 0.5}
-`, "trainer.small=5", "trainer.pad_token_id=null", "trainer.prompts=[x, \"1\"]", "other={path: p}", "trainer.small=6")
+`, "trainer.small=5", "trainer.pad_token_id=null", "trainer.prompts=[x, \"1\"]", "other={path: p}", "trainer.small=6", FlagFor("--fast", false, "trainer.fast"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := outer{Trainer: inner{Steps: 7, Small: 6, Seed: 18446744073709551615, Rate: 3e-4, Single: 0.1, Betas: [2]float64{1, 0.5},
-		Name: "default", Fast: true, Prompts: []string{"x", "1"}, Sources: []source{{"x/y", 2}, {"z", 0.5}}}, Other: source{Path: "p"}}
+		Name: "default", Prompts: []string{"x", "1"}, Sources: []source{{"x/y", 2}, {"z", 0.5}}}, Other: source{Path: "p"}}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)
 	}
 	for key, where := range map[string]string{
-		"trainer.steps": "default", "trainer.rate": "t.yaml:6:9", "trainer.small": "--set trainer.small=6",
+		"trainer.steps": "default", "trainer.fast": "--fast false", "trainer.rate": "t.yaml:6:9", "trainer.small": "--set trainer.small=6",
 		"trainer.sources": "t.yaml:13:5", "other.path": "--set other={path: p}", "trainer.pad_token_id": "--set trainer.pad_token_id=null",
 	} {
 		if got := origins.Of(key); got != where {
@@ -162,6 +162,8 @@ func TestAssignmentFaults(t *testing.T) {
 		{"trainer.steps.x=1", "trainer.steps: is a section, not a whole number"},
 		{"trainer..steps=1", `unknown key`},
 		{"trainer=x", "trainer: is \"x\", not a section"},
+		{FlagFor("--steps", "many", "trainer.steps"), `--steps many: trainer.steps: "many" is not a whole number`},
+		{FlagFor("--steps", "[", "trainer.steps"), "--steps [: is not YAML: "},
 	} {
 		_, _, err := load("", c.set)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {

@@ -43,9 +43,22 @@ func Load(dst any, file File, assignments []string) (Origins, error) {
 
 const setPrefix = "--set "
 
+// flagEnd parts what the user typed, in the assignment that a flag stands for, from the
+// "key=value". It is in no key.
+const flagEnd = "\x00"
+
+// FlagFor is the assignment that a flag stands for, as in FlagFor("--threads", 2,
+// "trainer.threads"). Faults and origins name the flag.
+func FlagFor(flag string, value any, key string) string {
+	return fmt.Sprintf("%s %v%s%s=%v", flag, value, flagEnd, key, value)
+}
+
 // assign applies one "key=value".
 func (d *decoder) assign(root reflect.Value, assignment string) {
-	where := setPrefix + assignment
+	where, assignment, flag := strings.Cut(assignment, flagEnd)
+	if !flag {
+		where, assignment = setPrefix+where, where
+	}
 	d.where = func(*yaml.Node) string { return where }
 	key, text, ok := strings.Cut(assignment, "=")
 	if !ok || key == "" {
@@ -90,7 +103,7 @@ func (d *decoder) parse(file File) (*yaml.Node, bool) {
 		where, message := file.Name, err.Error()
 		if m := yamlLine.FindStringSubmatch(message); m != nil {
 			message = message[len(m[0]):]
-			if m[1] != "" && !strings.HasPrefix(where, setPrefix) {
+			if m[1] != "" && !strings.HasPrefix(where, "--") {
 				where += ":" + m[1]
 			}
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 // Origins says where values came from: the key of each value that is not a
-// default, and "file:line:column" or the --set assignment that gave it.
+// default, and "file:line:column", or the --set assignment or the flag that gave it.
 type Origins map[string]string
 
 // Of returns where the value of a key came from.

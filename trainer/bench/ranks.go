@@ -56,7 +56,7 @@ func Ranks(ctx context.Context, opt RanksOptions) (RanksReport, error) {
 		return RanksReport{}, cli.Config(err)
 	}
 	if opt.Steps < 1 || opt.Expert < 1 || len(opt.Worlds) == 0 || slices.Min(opt.Worlds) < 1 {
-		return RanksReport{}, cli.Config(errors.New("ranks, columns and steps must be 1 or more"))
+		return RanksReport{}, cli.Config(fmt.Errorf("--ranks %v, --expert %d, --steps %d: want 1 or more", opt.Worlds, opt.Expert, opt.Steps))
 	}
 	var r RanksReport
 	for _, n := range opt.Worlds {

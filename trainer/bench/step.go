@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -54,7 +53,7 @@ func Step(ctx context.Context, opt StepOptions) (StepReport, error) {
 		return StepReport{}, cli.Config(err)
 	}
 	if opt.Steps < 1 || opt.Profile < 1 {
-		return StepReport{}, cli.Config(errors.New("steps and profiled steps must be 1 or more"))
+		return StepReport{}, cli.Config(fmt.Errorf("--steps %d: want 1 or more", min(opt.Steps, opt.Profile)))
 	}
 	device, err := trainer.OpenDevice(cfg.Trainer.Device, cfg.Trainer.Threads)
 	if err != nil {

@@ -40,14 +40,20 @@ type Model struct {
 
 var _ model.HubSource = (*Model)(nil)
 
+// wanted is what to do about a folder that holds no model.
+const wanted = "name a folder with " + ConfigName + " and " + WeightsName + ", as a hub has them or ckpt export writes them"
+
 // Open reads config.json and opens the files of weights, which stay mapped until Close.
 func Open(dir string) (*Model, error) {
 	root, err := vfs.Dir(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; %s", err, wanted)
 	}
 	defer root.Close()
 	text, err := vfs.ReadFile(root, ConfigName, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w; %s", dir, err, wanted)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}

@@ -1,9 +1,11 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 
 	"jambalaya/internal/cli"
 )
@@ -140,6 +142,21 @@ func (a *addresses) seed(master string) {
 	if master != "" && master != a.gossip.reached(a.gossip.listen) {
 		a.seeds = []string{master}
 	}
+}
+
+// portTaken adds to an error of listening what to do about a port that is another's.
+func (o Options) portTaken(err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	where := "MASTER_PORT"
+	switch {
+	case o.Listen != "":
+		where = "--listen"
+	case o.Advertise != "":
+		where = "--advertise"
+	}
+	return fmt.Errorf("%w: another run may hold it, or an earlier one that has not ended; choose another port with %s, the same for all workers", err, where)
 }
 
 // towards is this machine's address on the way to another. Nothing is sent.

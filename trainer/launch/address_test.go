@@ -1,11 +1,14 @@
 package launch
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
 
 	"jambalaya/internal/cli"
+	"jambalaya/parallel/cluster/agent"
+	"jambalaya/parallel/rpc"
 )
 
 func TestAddresses(t *testing.T) {
@@ -77,4 +80,30 @@ func FuzzPlace(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPortTaken: who finds a port taken, by gossip or by anything else, hears where another
+// one is chosen.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	_, gossip := agent.StartGossip(agent.GossipOptions{Address: held.Addr().String(), Node: "127.0.0.1:1"})
+	_, node := rpc.Listen(held.Addr().String(), rpc.Options{})
+	for _, err := range []error{gossip, node} {
+		for where, o := range map[string]Options{
+			"MASTER_PORT": {Place: Place{Master: held.Addr().String()}}, "--listen": {Listen: "a:1", Advertise: "b:1"}, "--advertise": {Advertise: "b:1"},
+		} {
+			if said := o.portTaken(err).Error(); !strings.Contains(said, held.Addr().String()) || !strings.Contains(said, "address already in use: another run may hold it") ||
+				!strings.Contains(said, "choose another port with "+where+",") {
+				t.Errorf("%+v: %s", o, said)
+			}
+		}
+	}
+	if other := errors.New("no such host"); (Options{}).portTaken(other) != other {
+		t.Error("another error is taken for that of a port")
+	}
 }

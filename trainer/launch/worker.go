@@ -90,7 +90,7 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 	}
 	node, err := rpc.Listen(at.node.listen, w.opt.network(creds, at.from))
 	if err != nil {
-		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
+		return agent.Ended{}, cli.Config(w.opt.portTaken(fmt.Errorf("worker %s: %w", name, err)))
 	}
 	defer node.Close()
 	address := at.node.reached(node.Addr())
@@ -101,7 +101,7 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 	}
 	gossip, err := agent.StartGossip(talk)
 	if err != nil {
-		return agent.Ended{}, cli.Config(fmt.Errorf("worker %s: %w", name, err))
+		return agent.Ended{}, cli.Config(w.opt.portTaken(fmt.Errorf("worker %s: %w", name, err)))
 	}
 	defer gossip.Close()
 	hello, err := w.hello(run, name)

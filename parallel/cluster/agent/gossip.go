@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -66,16 +67,21 @@ type meta struct {
 // maxMeta is what memberlist sends; more makes it panic.
 const maxMeta = memberlist.MetaMaxSize
 
-// cause is what the network said, without the stages that memberlist names before it.
-func cause(err error) string {
+// cause is what the network said, without the stages that memberlist names before it,
+// which keep no error but its text.
+func cause(err error) error {
 	text := err.Error()
 	if i := strings.LastIndex(text, ": bind: "); i >= 0 {
-		return text[i+len(": bind: "):] + "; choose another port"
+		text = text[i+len(": bind: "):]
 	}
-	return text
+	if text == syscall.EADDRINUSE.Error() {
+		return syscall.EADDRINUSE
+	}
+	return errors.New(text)
 }
 
-// StartGossip begins to gossip. Seeds that are not there yet are tried again.
+// StartGossip begins to gossip. Seeds that are not there yet are tried again. A port that
+// another process has is syscall.EADDRINUSE.
 func StartGossip(o GossipOptions) (*Gossip, error) {
 	host, port, err := hostPort(o.Address)
 	if err != nil {
@@ -126,7 +132,7 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 		g.list, err = memberlist.Create(c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("gossip on %s: %s", o.Address, cause(err))
+		return nil, fmt.Errorf("gossip on %s: %w", o.Address, cause(err))
 	}
 	for _, s := range o.Seeds {
 		g.seeds[s] = true
