@@ -186,6 +186,20 @@ func (m *Manager) Wait() error {
 	return m.last
 }
 
+// Leave calls then when no save is in flight: at once, or in the background when the one
+// that is has ended. The manager must not be used after it.
+func (m *Manager) Leave(then func()) {
+	select {
+	case m.slot <- struct{}{}:
+		then()
+	default:
+		go func() {
+			m.slot <- struct{}{}
+			then()
+		}()
+	}
+}
+
 // Saved is the step of the newest checkpoint that was loaded or published, -1 if
 // there is none. A save in flight does not count.
 func (m *Manager) Saved() int64 {

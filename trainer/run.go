@@ -46,7 +46,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	r := &run{cfg: cfg, opt: opt}
 	defer r.close()
 	for _, part := range []func(context.Context) error{
-		r.openTeam, r.openDir, r.agree, r.openCorpus, r.openModel, r.restore, r.budget, r.meet, r.train, r.finish,
+		r.openTeam, r.openDir, r.agree, r.openCorpus, r.openModel, r.introduce, r.restore, r.budget, r.meet, r.train, r.finish,
 	} {
 		if err := part(ctx); err != nil {
 			r.abandon(err)
@@ -73,6 +73,7 @@ type run struct {
 	learner *learner
 	eval    *evaluator
 
+	files   *vfs.DirFS // that the store writes to
 	store   *checkpoint.Manager
 	metrics *report.Metrics // nil unless this rank leads
 	from    string          // hash of the checkpoint that was loaded, "" for none
@@ -109,6 +110,12 @@ func (r *run) close() {
 	}
 	if r.corpus != nil {
 		r.corpus.Close()
+	}
+	switch {
+	case r.store != nil:
+		r.store.Leave(func() { r.files.Close() }) // a disk that stands still must not keep this rank from the next generation
+	case r.files != nil:
+		r.files.Close()
 	}
 	if r.dir != nil {
 		r.dir.close()
@@ -172,12 +179,7 @@ func (r *run) openCorpus(ctx context.Context) error {
 	if r.index, err = corpus.Index(r.cfg.Trainer.Seed); err != nil {
 		return ofData(err)
 	}
-	if err := r.sameData(ctx); err != nil {
-		return err
-	}
-	r.printf("data: %s tokens to learn from, tokenizer %s, in %s", human.Count(float64(corpus.Tokens())), corpus.Tokenizer().ID(),
-		strings.Join(corpus.Dirs(), ", "))
-	return nil
+	return r.sameData(ctx)
 }
 
 // ofData marks the errors of package data that the configuration is to blame for.
@@ -222,25 +224,34 @@ func (r *run) openModel(ctx context.Context) (err error) {
 	if r.eval, err = newEvaluator(r.device, r.weights, c, r.team, r.learner, r.corpus); err != nil {
 		return err
 	}
-	counts := c.Model.Counts()
-	r.printf("model: %s parameters, %s active a token; %s", human.Count(float64(counts.Total)), human.Count(float64(counts.Active)), r.device.Path)
-	r.printf("memory: %s", r.learner.memory())
-	if r.team.ways != "" {
-		r.printf("ranks: %d of data x %d of experts; %s", r.team.mesh.Data, r.team.mesh.Expert, r.team.ways)
-	}
 	if r.opt.inspect != nil {
 		r.opt.inspect(r.learner)
 	}
 	return nil
 }
 
+// introduce says what is trained on what, and how. What has been said in an earlier
+// generation is not said again, but for the ranks, which may be others.
+func (r *run) introduce(context.Context) error {
+	if w := r.opt.World; w == nil || !w.Again {
+		counts := r.cfg.Model.Counts()
+		r.printf("data: %s tokens to learn from, tokenizer %s, in %s", human.Count(float64(r.corpus.Tokens())), r.corpus.Tokenizer().ID(),
+			strings.Join(r.corpus.Dirs(), ", "))
+		r.printf("model: %s parameters, %s active a token; %s", human.Count(float64(counts.Total)), human.Count(float64(counts.Active)), r.device.Path)
+		r.printf("memory: %s", r.learner.memory())
+	}
+	if r.team.ways != "" {
+		r.printf("ranks: %d of data x %d of experts; %s", r.team.mesh.Data, r.team.mesh.Expert, r.team.ways)
+	}
+	return nil
+}
+
 // restore loads the newest good checkpoint, or draws the initial weights.
-func (r *run) restore(ctx context.Context) error {
-	dir, err := vfs.Dir(r.dir.path)
-	if err != nil {
+func (r *run) restore(ctx context.Context) (err error) {
+	if r.files, err = vfs.Dir(r.dir.path); err != nil {
 		return err
 	}
-	fsys := vfs.FS(dir)
+	fsys := vfs.FS(r.files)
 	if r.opt.wrap != nil {
 		fsys = r.opt.wrap(fsys)
 	}

@@ -38,6 +38,9 @@ type World struct {
 	// published. An error stops the publication; one that wraps checkpoint.ErrFenced
 	// says that the generation may never publish again.
 	Fence func() error
+	// Again says that this process has trained in an earlier generation: what has been
+	// said of data and model is still so.
+	Again bool
 	// Silent says that somebody else shows how far training is.
 	Silent bool
 	// Watch, if there is one, is told of every step that this rank has taken, between

@@ -70,6 +70,8 @@ type worker struct {
 	cfg trainer.Config
 	opt Options
 	dir *vfs.DirFS
+
+	ready bool // has been, in a generation
 }
 
 func (w *worker) run(ctx context.Context) (agent.Ended, error) {
@@ -188,7 +190,11 @@ func (w *worker) train(ctx context.Context, a *agent.Assignment) agent.Result {
 	cfg.Parallel.Data, cfg.Parallel.Expert = a.Generation.Mesh.Data, a.Generation.Mesh.Expert
 	var last lastReport
 	err := trainer.Run(ctx, cfg, trainer.Options{Name: w.opt.Name, Out: w.opt.Out, Stdout: w.opt.Stdout, World: &trainer.World{
-		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Ready: a.Ready, Silent: Launched(),
+		Transport: a.Transport, Local: w.opt.Place.Local, Term: a.Generation.Term, Again: w.ready, Silent: Launched(),
+		Ready: func(ctx context.Context, step int64, state string) error {
+			w.ready = true
+			return a.Ready(ctx, step, state)
+		},
 		Fence: func() error {
 			if err := a.Fence(); err != nil {
 				return fenced(err)
