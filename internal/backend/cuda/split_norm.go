@@ -1,6 +1,10 @@
 package cuda
 
-import "jambalaya/internal/engine"
+import (
+	"slices"
+
+	"jambalaya/internal/engine"
+)
 
 func init() {
 	register("split_norm", splitNorm)
@@ -21,10 +25,15 @@ const (
 	splitParts = 264
 )
 
-// splitFile compiles the kernels for the types of tensors.
-func splitFile(a *args, p, w, y, dy, dp *engine.Tensor) file {
-	return a.file("split_norm", constant("R", a.Attrs.Int("rank")), constant("S", a.Attrs.Int("states")), constant("NORM", flagged(a.Attrs.Bool("norm"))),
-		constant("WARPS", splitWarps), typed("P", p), typed("W", w), typed("Y", y), typed("DY", dy), typed("DP", dp))
+// splitFile compiles the kernels for the types of tensors. A vector of columns lies in
+// one part.
+func splitFile(a *args, p *engine.Tensor, w, y, dy [3]*engine.Tensor, dp *engine.Tensor) file {
+	vec, width := vector(a.Attrs.Int("rank"), slices.Concat(w[:], y[:], dy[:], []*engine.Tensor{p, dp})...)
+	if a.Attrs.Int("states")%width != 0 {
+		vec = constant("VEC", 1)
+	}
+	return a.file("split_norm", vec, constant("R", a.Attrs.Int("rank")), constant("S", a.Attrs.Int("states")), constant("NORM", flagged(a.Attrs.Bool("norm"))),
+		constant("WARPS", splitWarps), typed("P", p), typed("W", firstOf(w)), typed("Y", firstOf(y)), typed("DY", firstOf(dy)), typed("DP", dp))
 }
 
 // splitTensors is StructParts of split_norm.cu.
@@ -55,7 +64,7 @@ func splitNorm(a *args) {
 	p, w := a.in(true), a.three(norm)
 	y := [3]*engine.Tensor{a.out(0), a.out(1), a.out(2)}
 	rows := p.Dim(0)
-	splitFile(a, p, w[0], firstOf(y), nil, nil).launch("split_norm", grid{x: blocks(rows, splitWarps), threads: 32 * splitWarps},
+	splitFile(a, p, w, y, [3]*engine.Tensor{}, nil).launch("split_norm", grid{x: blocks(rows, splitWarps), threads: 32 * splitWarps},
 		splitTensors(w, [3]*engine.Tensor{}, y), a.out(3), p, rows, float32(a.Attrs.Float("eps")))
 }
 
@@ -66,7 +75,7 @@ func splitNormGrad(a *args) {
 	parts, each := rowParts(rows, splitParts)
 	sums := a.scratch(parts * total)
 	none, dw := [3]*engine.Tensor{}, [3]*engine.Tensor{a.out(1), a.out(2), a.out(3)}
-	f := splitFile(a, p, w[0], firstOf(dw), dy[0], a.out(0))
+	f := splitFile(a, p, w, dw, dy, a.out(0))
 	f.launch("split_norm_grad", grid{x: parts, threads: 32 * splitWarps}, splitTensors(w, dy, none), a.out(0), sums, p, rstd, rows, each)
 	if firstOf(dw) != nil {
 		f.launch("split_norm_sum", grid{x: blocks(total, 32), threads: 32, rows: 32}, splitTensors(none, none, dw), sums, parts)

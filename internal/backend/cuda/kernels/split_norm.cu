@@ -1,42 +1,53 @@
 // Cutting rows into three parts, of R, S and S columns, with a norm for each
-// (model/op/split_norm.go). A warp has a row, a lane every 32nd column of it.
+// (model/op/split_norm.go). A warp has a row, a lane every 32nd group of VEC columns of
+// it; a group lies in one part.
 //
 // Floors, T 16384, 128 + 2 x 16 columns in bf16: 10 MB forward (0.003 ms), 15 MB backward
 // (0.004 ms); a few operations an element. What it takes is the latency of its few rows
-// and of the launches.
+// and of the launches, as it is for a copy of so few bytes.
 
 #define TOTAL (R + 2 * S)
-#define EACH ((TOTAL + 31) / 32) // columns of a lane
+#define GROUPS (TOTAL / VEC)
+#define EACH ((GROUPS + 31) / 32) // groups of a lane
 
 struct StructParts {
 	const void *w[3], *dy[3];
 	void *y[3];
 };
 
-// Column is a column of a row, and in its part.
-struct Column {
+// Group is VEC columns of a row, and of their part.
+struct Group {
 	bool there;
-	int part, width, at;
+	int column, part, width, at;
 
-	Column(int i) {
-		there = i < TOTAL, part = i < R ? 0 : i < R + S ? 1 : 2;
-		width = part ? S : R, at = i - (part ? R + (part - 1) * S : 0);
+	Group(int i) {
+		there = i < GROUPS, column = there ? i * VEC : 0, part = column < R ? 0 : column < R + S ? 1 : 2;
+		width = part ? S : R, at = column - (part ? R + (part - 1) * S : 0);
 	}
 };
-inline Column column(int j) { return Column((threadIdx.x & 31) + 32 * j); }
+inline Group group(int j) { return Group((threadIdx.x & 31) + 32 * j); }
 
-// of chooses what belongs to a column's part.
-template <typename T> inline T of(const Column &c, const T (&v)[3]) { return c.part == 0 ? v[0] : c.part == 1 ? v[1] : v[2]; }
-inline void add(float (&v)[3], const Column &c, float x) {
+// of chooses what belongs to a group's part.
+template <typename T> inline T of(const Group &c, const T (&v)[3]) { return c.part == 0 ? v[0] : c.part == 1 ? v[1] : v[2]; }
+inline void add(float (&v)[3], const Group &c, float x) {
 #pragma unroll
 	for (int part = 0; part < 3; part++) v[part] += c.part == part ? x : 0.0f;
 }
 
-inline void weights_of(float (&w)[EACH], const StructParts &s) {
+// read gives a group's values, zeros beyond the last.
+template <typename T> inline void read(float (&v)[VEC], const Group &c, const T *p) {
+#pragma unroll
+	for (int i = 0; i < VEC; i++) v[i] = 0;
+	if (c.there) ldv(v, p);
+}
+
+inline void weights_of(float (&w)[EACH][VEC], const StructParts &s) {
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
-		Column c = column(j);
-		w[j] = NORM && c.there ? ld((const W *)of(c, s.w) + c.at) : 1.0f;
+		Group c = group(j);
+#pragma unroll
+		for (int i = 0; i < VEC; i++) w[j][i] = 1;
+		if (NORM) read(w[j], c, (const W *)of(c, s.w) + c.at);
 	}
 }
 
@@ -44,14 +55,20 @@ inline void weights_of(float (&w)[EACH], const StructParts &s) {
 extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, index_t rows, float eps) {
 	index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
 	if (row >= rows) return;
-	float w[EACH], v[EACH], squares[3] = {}, r[3] = {1, 1, 1};
+	float w[EACH][VEC], v[EACH][VEC], squares[3] = {}, r[3] = {1, 1, 1};
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
-		Column c = column(j);
-		v[j] = c.there ? ld(p + row * TOTAL + (threadIdx.x & 31) + 32 * j) : 0.0f;
-		add(squares, c, v[j] * v[j]);
+		Group c = group(j);
+		read(v[j], c, p + row * TOTAL + c.column);
 	}
 	weights_of(w, s);
+#pragma unroll
+	for (int j = 0; j < EACH; j++) {
+		float sum = 0;
+#pragma unroll
+		for (int i = 0; i < VEC; i++) sum += v[j][i] * v[j][i];
+		add(squares, group(j), sum);
+	}
 #pragma unroll
 	for (int part = 0; part < 3 && NORM; part++) {
 		r[part] = rsqrtf(warp_sum(squares[part]) / (part ? S : R) + eps);
@@ -59,8 +76,10 @@ extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, in
 	}
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
-		Column c = column(j);
-		if (c.there && of(c, s.y)) st((Y *)of(c, s.y) + row * c.width + c.at, v[j] * of(c, r) * w[j]);
+		Group c = group(j);
+#pragma unroll
+		for (int i = 0; i < VEC; i++) v[j][i] *= of(c, r) * w[j][i];
+		if (c.there && of(c, s.y)) stv((Y *)of(c, s.y) + row * c.width + c.at, v[j]);
 	}
 }
 
@@ -68,39 +87,44 @@ extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, in
 // block's warps take its rows in turn.
 extern "C" __global__ void __launch_bounds__(WARPS * 32) split_norm_grad(StructParts s, DP *dp, float *parts, const P *p, const float *rstd, index_t rows,
 	index_t each) {
-	__shared__ float sums[WARPS][EACH * 32];
-	int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+	__shared__ alignas(16) float sums[WARPS][GROUPS * VEC];
+	int warp = threadIdx.x / 32;
 	index_t first = (index_t)blockIdx.x * each, last = min(first + each, rows);
-	float w[EACH], dw[EACH] = {};
+	float w[EACH][VEC], dw[EACH][VEC] = {};
 	weights_of(w, s);
 #pragma unroll 2
 	for (index_t row = first + warp; row < last; row += WARPS) {
-		float v[EACH], g[EACH], dot[3] = {}, r[3] = {}, mean[3];
+		float v[EACH][VEC], g[EACH][VEC], dot[3] = {}, r[3] = {}, mean[3];
 #pragma unroll
 		for (int j = 0; j < EACH; j++) {
-			Column c = column(j);
-			g[j] = c.there ? ld((const DY *)of(c, s.dy) + row * c.width + c.at) : 0.0f;
-			v[j] = NORM && c.there ? ld(p + row * TOTAL + lane + 32 * j) : 0.0f;
+			Group c = group(j);
+			read(g[j], c, (const DY *)of(c, s.dy) + row * c.width + c.at);
+			if (NORM) read(v[j], c, p + row * TOTAL + c.column);
 		}
 #pragma unroll
 		for (int part = 0; part < 3 && NORM; part++) r[part] = rstd[row * 3 + part];
 #pragma unroll
-		for (int j = 0; j < EACH; j++) {
-			Column c = column(j);
-			dw[j] += g[j] * v[j] * of(c, r);
-			add(dot, c, v[j] * w[j] * g[j]);
+		for (int j = 0; j < EACH && NORM; j++) {
+			Group c = group(j);
+			float rs = of(c, r), sum = 0;
+#pragma unroll
+			for (int i = 0; i < VEC; i++) dw[j][i] += g[j][i] * v[j][i] * rs, g[j][i] *= w[j][i], sum += v[j][i] * g[j][i];
+			add(dot, c, sum);
 		}
 #pragma unroll
-		for (int part = 0; part < 3; part++) mean[part] = warp_sum(dot[part]) * r[part] * r[part] / (part ? S : R);
+		for (int part = 0; part < 3 && NORM; part++) mean[part] = warp_sum(dot[part]) * r[part] * r[part] / (part ? S : R);
 #pragma unroll
 		for (int j = 0; j < EACH; j++) {
-			Column c = column(j);
-			if (c.there) st(dp + row * TOTAL + lane + 32 * j, NORM ? of(c, r) * (w[j] * g[j] - v[j] * of(c, mean)) : g[j]);
+			Group c = group(j);
+#pragma unroll
+			for (int i = 0; i < VEC && NORM; i++) g[j][i] = of(c, r) * (g[j][i] - v[j][i] * of(c, mean));
+			if (c.there) stv(dp + row * TOTAL + c.column, g[j]);
 		}
 	}
 	if (!NORM) return;
 #pragma unroll
-	for (int j = 0; j < EACH; j++) sums[warp][lane + 32 * j] = dw[j];
+	for (int j = 0; j < EACH; j++)
+		if (group(j).there) stv(&sums[warp][group(j).column], dw[j]);
 	__syncthreads();
 	for (int i = threadIdx.x; i < TOTAL; i += WARPS * 32) {
 		float sum = 0;
@@ -120,8 +144,8 @@ extern "C" __global__ void split_norm_sum(StructParts s, const float *parts, ind
 	for (index_t k = threadIdx.y; k < count && i < TOTAL; k += 32) sum += parts[k * TOTAL + i];
 	sums[threadIdx.y][threadIdx.x] = sum;
 	__syncthreads();
-	Column c(i);
+	Group c(i / VEC);
 	if (threadIdx.y > 0 || !c.there || !of(c, s.y)) return;
 	for (int k = 1; k < 32; k++) sum += sums[k][threadIdx.x];
-	st((Y *)of(c, s.y) + c.at, sum);
+	st((Y *)of(c, s.y) + c.at + i % VEC, sum);
 }
