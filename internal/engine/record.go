@@ -1,5 +1,7 @@
 package engine
 
+import "errors"
+
 // Recorder is implemented by backends that start many kernels at the price of one: a
 // device's graphs.
 type Recorder interface {
@@ -49,6 +51,24 @@ func (p *Plan) record() {
 		return
 	}
 	p.recording = recording
+}
+
+// Repeats records the instructions [from, to) `times` times in a row, for measurements:
+// started one by one, short kernels take as long as the host needs to start them. The
+// plan must have run once.
+func (p *Plan) Repeats(from, to, times int) (Recording, error) {
+	r, ok := recorder(p.backend)
+	if !ok {
+		return nil, errors.New("engine: the backend does not record")
+	}
+	return r.Record(func() error {
+		for range times {
+			if err := p.RunRange(from, to); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // forget goes back to plain runs, for who wants to see each instruction.

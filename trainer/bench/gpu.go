@@ -12,13 +12,14 @@ import (
 	"jambalaya/trainer"
 )
 
-// On a GPU a kernel is started gpuRepeats times in a row for each of gpuSamples, as
-// its time alone is of the size of what it takes to start and wait.
+// On a GPU a kernel runs gpuRepeats times in a row for each of gpuSamples, started as one
+// graph, as steps are: its time alone is of the size of what it takes to start and wait.
 const (
-	gpuRepeats = 10
+	gpuRepeats = 20
 	gpuSamples = 7
 	gpuProduct = 8192    // extents of the product that is the ceiling of others
 	gpuCopied  = 1 << 28 // elements of the copy
+	gpuBrief   = 1 << 28 // bytes below which what a kernel moves takes longer to copy a byte
 )
 
 // gpuKernels measures the kernels of a GPU in bf16, as training uses them, against a
@@ -38,7 +39,13 @@ func gpuKernels(ctx context.Context, d *trainer.Device, r *KernelsReport, progre
 			return err
 		}
 		for _, s := range found {
-			r.Kernels = append(r.Kernels, s.report(r.Ceilings))
+			c := r.Ceilings
+			if s.work.bytes < gpuBrief {
+				if c.Copy, err = gpuCopy(d, int(s.work.bytes/8)); err != nil {
+					return err
+				}
+			}
+			r.Kernels = append(r.Kernels, s.report(c))
 		}
 		progress(i+1, len(cases))
 	}
@@ -46,21 +53,23 @@ func gpuKernels(ctx context.Context, d *trainer.Device, r *KernelsReport, progre
 }
 
 func gpuCeilings(d *trainer.Device) (c Ceilings, err error) {
-	for _, probe := range []struct {
-		build func() (solo.Program, error)
-		rate  *float64
-		work  float64
-	}{
-		{func() (solo.Program, error) { return solo.MatMul(gpuProduct, gpuProduct, gpuProduct, false, true) }, &c.FMA, 2 * math.Pow(gpuProduct, 3)},
-		{func() (solo.Program, error) { return solo.Copy(gpuCopied) }, &c.Copy, 8 * gpuCopied},
-	} {
-		found, err := gpuMeasure(d, kernelCase{build: probe.build})
-		if err != nil {
-			return c, err
-		}
-		*probe.rate = probe.work / found[0].times[0].Seconds()
+	found, err := gpuMeasure(d, kernelCase{build: func() (solo.Program, error) { return solo.MatMul(gpuProduct, gpuProduct, gpuProduct, false, true) }})
+	if err != nil {
+		return c, err
 	}
-	return c, nil
+	c.FMA = 2 * math.Pow(gpuProduct, 3) / found[0].times[0].Seconds()
+	c.Copy, err = gpuCopy(d, gpuCopied)
+	return c, err
+}
+
+// gpuCopy is the bytes a second, read and written, of copying n elements: few of them
+// take as long as a kernel does to start and end, and stay in the cache.
+func gpuCopy(d *trainer.Device, n int) (float64, error) {
+	found, err := gpuMeasure(d, kernelCase{build: func() (solo.Program, error) { return solo.Copy(n) }})
+	if err != nil {
+		return 0, err
+	}
+	return 8 * float64(n) / found[0].times[0].Seconds(), nil
 }
 
 // gpuCases are the operators at the shapes of bench-1b, and the mixers on one long
@@ -122,22 +131,34 @@ func gpuMeasure(d *trainer.Device, k kernelCase) ([]samples, error) {
 		if c.Kernel == "selective_scan" || c.Kernel == "selective_scan_grad" {
 			s.work.flops = 0 // no matrix products: the ceiling of these says nothing of it
 		}
-		for range gpuSamples {
-			start := time.Now()
-			for range gpuRepeats {
-				if err := plan.RunRange(i, i+1); err != nil {
-					return nil, err
-				}
-			}
-			if err := d.Sync(); err != nil {
-				return nil, err
-			}
-			s.times = append(s.times, time.Since(start)/gpuRepeats)
+		if s.times, err = gpuTimes(d, plan, i); err != nil {
+			return nil, err
 		}
 		s.sort()
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// gpuTimes are samples of the time that call i of a plan takes.
+func gpuTimes(d *trainer.Device, plan *engine.Plan, i int) ([]time.Duration, error) {
+	repeats, err := plan.Repeats(i, i+1, gpuRepeats)
+	if err != nil {
+		return nil, err
+	}
+	defer repeats.Close()
+	var times []time.Duration
+	for range gpuSamples {
+		start := time.Now()
+		if err := repeats.Start(); err != nil {
+			return nil, err
+		}
+		if err := d.Sync(); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(start)/gpuRepeats)
+	}
+	return times, nil
 }
 
 // toBF16 rounds to nearest, ties to even.
