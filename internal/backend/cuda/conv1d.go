@@ -11,12 +11,9 @@ func init() {
 	register("conv1d_grad", conv1dGrad)
 }
 
-// Positions that a thread of the convolution walks along, at most, and those it takes at a
-// time.
+// Positions that a thread of the convolution takes at a time.
 const (
-	convTile     = 64
 	convStep     = 8
-	convGradTile = 256
 	convGradStep = 4
 )
 
@@ -24,8 +21,10 @@ const (
 	convThreads = 128
 	convWidth   = 4                 // channels of a thread at most
 	convTaps    = 32 - convStep + 2 // at most: a word has a bit for each position that they see
+	convTile    = 64                // positions of a tile, at most
 	convBlocks  = 512               // below which tiles are halved
-	convLeast   = 32                // positions of a tile
+	convLeast   = 32                // positions of a tile, at least
+	convWave    = 396               // blocks of the gradient that an H200 runs at a time
 )
 
 // convolution is the geometry of a convolution and its inputs.
@@ -52,14 +51,29 @@ func (c convolution) channels() grid {
 	return grid{x: blocks(c.dim/c.width, threads), threads: threads}
 }
 
-// tiles cuts rows into tiles of up to `most` positions, and returns their length.
-func (c convolution) tiles(most int) (grid, int) {
+// tiles cuts rows into tiles, and returns their length.
+func (c convolution) tiles() (grid, int) {
+	g, tile := c.channels(), convTile
+	g.z = c.batch
+	for g.y = blocks(c.length, tile); tile > convLeast && g.x*g.y*g.z < convBlocks; g.y = blocks(c.length, tile) {
+		tile /= 2
+	}
+	return g, tile
+}
+
+// gradTiles cuts rows into tiles so long that all run at once, as each starts anew with
+// what its neighbour has read; where there are too many rows for that, into some more, of
+// which the last to run leave little idle.
+func (c convolution) gradTiles() (grid, int) {
 	g := c.channels()
 	g.z = c.batch
-	for g.y = blocks(c.length, most); most > convLeast && g.x*g.y*g.z < convBlocks; g.y = blocks(c.length, most) {
-		most /= 2
+	n := convWave / (g.x * g.z)
+	if n == 0 {
+		n = blocks(4*convWave, g.x*g.z)
 	}
-	return g, most
+	tile := max(blocks(c.length, n), convLeast)
+	g.y = blocks(c.length, tile)
+	return g, tile
 }
 
 // file compiles the kernels for the positions of a step, the outputs of the operator and
@@ -78,7 +92,7 @@ func conv1d(a *args) {
 	y, s1 := a.out(0), a.out(1)
 	f := c.file(a, convStep, y, s1, nil, nil)
 	if y != nil {
-		g, tile := c.tiles(convTile)
+		g, tile := c.tiles()
 		f.launch("conv1d", g, y, c.x, c.w, c.bias, c.docs, c.s0, c.length, c.dim, tile)
 	}
 	if s1 != nil && c.taps > 1 {
@@ -100,7 +114,7 @@ func conv1dGrad(a *args) {
 		ds0 = a.Out[len(a.Out)-1]
 	}
 	f := c.file(a, convGradStep, nil, nil, dx, dy, ds0, ds1)
-	g, tile := c.tiles(convGradTile)
+	g, tile := c.gradTiles()
 	parts, stride := g.y*g.z, c.dim*(c.taps+1)
 	sums := a.scratch(parts * stride)
 	f.launch("conv1d_grad", g, dx, ds0, sums, c.x, c.w, c.bias, c.docs, c.s0, dy, ds1, c.length, c.dim, tile)

@@ -25,15 +25,26 @@ const (
 	splitParts = 264
 )
 
-// splitFile compiles the kernels for the types of tensors. A vector of columns lies in
-// one part.
-func splitFile(a *args, p *engine.Tensor, w, y, dy [3]*engine.Tensor, dp *engine.Tensor) file {
-	vec, width := vector(a.Attrs.Int("rank"), slices.Concat(w[:], y[:], dy[:], []*engine.Tensor{p, dp})...)
-	if a.Attrs.Int("states")%width != 0 {
-		vec = constant("VEC", 1)
+// Groups of columns that a thread holds, at most, if a warp does for a row.
+const (
+	splitGroups     = 5
+	splitGradGroups = 3
+)
+
+// splitFile compiles the kernels for the types of tensors, and says how many rows a block
+// takes at a time. A vector of columns lies in one part.
+func splitFile(a *args, most int, p *engine.Tensor, w, y, dy [3]*engine.Tensor, dp *engine.Tensor) (f file, rows int) {
+	rank, states := a.Attrs.Int("rank"), a.Attrs.Int("states")
+	vec, width := vector(rank, slices.Concat(w[:], y[:], dy[:], []*engine.Tensor{p, dp})...)
+	if states%width != 0 {
+		vec, width = constant("VEC", 1), 1
 	}
-	return a.file("split_norm", vec, constant("R", a.Attrs.Int("rank")), constant("S", a.Attrs.Int("states")), constant("NORM", flagged(a.Attrs.Bool("norm"))),
-		constant("WARPS", splitWarps), typed("P", p), typed("W", firstOf(w)), typed("Y", firstOf(y)), typed("DY", firstOf(dy)), typed("DP", dp))
+	lanes := 4 // of a row
+	for lanes < 32 && blocks((rank+2*states)/width, lanes) > most {
+		lanes *= 2
+	}
+	return a.file("split_norm", vec, constant("LANES", lanes), constant("R", rank), constant("S", states), constant("NORM", flagged(a.Attrs.Bool("norm"))),
+		constant("WARPS", splitWarps), typed("P", p), typed("W", firstOf(w)), typed("Y", firstOf(y)), typed("DY", firstOf(dy)), typed("DP", dp)), splitWarps * 32 / lanes
 }
 
 // splitTensors is StructParts of split_norm.cu.
@@ -64,8 +75,9 @@ func splitNorm(a *args) {
 	p, w := a.in(true), a.three(norm)
 	y := [3]*engine.Tensor{a.out(0), a.out(1), a.out(2)}
 	rows := p.Dim(0)
-	splitFile(a, p, w, y, [3]*engine.Tensor{}, nil).launch("split_norm", grid{x: blocks(rows, splitWarps), threads: 32 * splitWarps},
-		splitTensors(w, [3]*engine.Tensor{}, y), a.out(3), p, rows, float32(a.Attrs.Float("eps")))
+	f, each := splitFile(a, splitGroups, p, w, y, [3]*engine.Tensor{}, nil)
+	f.launch("split_norm", grid{x: blocks(rows, each), threads: 32 * splitWarps}, splitTensors(w, [3]*engine.Tensor{}, y), a.out(3), p, rows,
+		float32(a.Attrs.Float("eps")))
 }
 
 func splitNormGrad(a *args) {
@@ -75,7 +87,7 @@ func splitNormGrad(a *args) {
 	parts, each := rowParts(rows, splitParts)
 	sums := a.scratch(parts * total)
 	none, dw := [3]*engine.Tensor{}, [3]*engine.Tensor{a.out(1), a.out(2), a.out(3)}
-	f := splitFile(a, p, w, dw, dy, a.out(0))
+	f, _ := splitFile(a, splitGradGroups, p, w, dw, dy, a.out(0))
 	f.launch("split_norm_grad", grid{x: parts, threads: 32 * splitWarps}, splitTensors(w, dy, none), a.out(0), sums, p, rstd, rows, each)
 	if firstOf(dw) != nil {
 		f.launch("split_norm_sum", grid{x: blocks(total, 32), threads: 32, rows: 32}, splitTensors(none, none, dw), sums, parts)

@@ -24,6 +24,12 @@ inline unsigned short round_bf16(float v) {
 	return bits;
 }
 
+inline unsigned round_bf16(float low, float high) { // both in a word
+	unsigned bits;
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+	return bits;
+}
+
 inline void st(float *p, float v) { *p = v; }
 inline void st(bf16 *p, float v) { p->bits = round_bf16(v); }
 
@@ -50,8 +56,7 @@ template <int V, typename T> inline void stv(T *p, const float (&x)[V]) {
 template <> inline void stv<4, float>(float *p, const float (&x)[4]) { *(float4 *)p = make_float4(x[0], x[1], x[2], x[3]); }
 template <> inline void stv<4, bf16>(bf16 *p, const float (&x)[4]) {
 	uint2 v;
-	v.x = round_bf16(x[0]) | (unsigned)round_bf16(x[1]) << 16;
-	v.y = round_bf16(x[2]) | (unsigned)round_bf16(x[3]) << 16;
+	v.x = round_bf16(x[0], x[1]), v.y = round_bf16(x[2], x[3]);
 	*(uint2 *)p = v;
 }
 
@@ -69,7 +74,7 @@ template <> inline void stv<8, float>(float *p, const float (&x)[8]) {
 }
 template <> inline void stv<8, bf16>(bf16 *p, const float (&x)[8]) {
 	unsigned u[4];
-	for (int i = 0; i < 4; i++) u[i] = round_bf16(x[2 * i]) | (unsigned)round_bf16(x[2 * i + 1]) << 16;
+	for (int i = 0; i < 4; i++) u[i] = round_bf16(x[2 * i], x[2 * i + 1]);
 	uint4 v;
 	v.x = u[0], v.y = u[1], v.z = u[2], v.w = u[3];
 	*(uint4 *)p = v;

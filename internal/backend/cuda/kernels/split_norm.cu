@@ -1,14 +1,15 @@
 // Cutting rows into three parts, of R, S and S columns, with a norm for each
-// (model/op/split_norm.go). A warp has a row, a lane every 32nd group of VEC columns of
-// it; a group lies in one part.
+// (model/op/split_norm.go). LANES threads of a warp have a row, one of them every
+// LANES-th group of VEC columns; a group lies in one part.
 //
 // Floors, T 16384, 128 + 2 x 16 columns in bf16: 10 MB forward (0.003 ms), 15 MB backward
-// (0.004 ms); a few operations an element. What it takes is the latency of its few rows
-// and of the launches, as it is for a copy of so few bytes.
+// (0.004 ms). A row is short: with a warp a row, the instructions that move no column, for
+// addresses and sums between lanes, took twice as long as memory.
 
 #define TOTAL (R + 2 * S)
 #define GROUPS (TOTAL / VEC)
-#define EACH ((GROUPS + 31) / 32) // groups of a lane
+#define EACH ((GROUPS + LANES - 1) / LANES) // groups of a lane
+#define ROWS (32 / LANES)                   // rows of a warp at a time
 
 struct StructParts {
 	const void *w[3], *dy[3];
@@ -25,7 +26,8 @@ struct Group {
 		width = part ? S : R, at = column - (part ? R + (part - 1) * S : 0);
 	}
 };
-inline Group group(int j) { return Group((threadIdx.x & 31) + 32 * j); }
+inline int lane() { return threadIdx.x % LANES; }
+inline Group group(int j) { return Group(lane() + LANES * j); }
 
 // of chooses what belongs to a group's part.
 template <typename T> inline T of(const Group &c, const T (&v)[3]) { return c.part == 0 ? v[0] : c.part == 1 ? v[1] : v[2]; }
@@ -41,6 +43,13 @@ template <typename T> inline void read(float (&v)[VEC], const Group &c, const T 
 	if (c.there) ldv(v, p);
 }
 
+// row_sum adds up over the lanes of a row.
+inline float row_sum(float v) {
+#pragma unroll
+	for (int o = LANES / 2; o > 0; o >>= 1) v += __shfl_xor_sync(ALL_LANES, v, o);
+	return v;
+}
+
 inline void weights_of(float (&w)[EACH][VEC], const StructParts &s) {
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
@@ -53,8 +62,9 @@ inline void weights_of(float (&w)[EACH][VEC], const StructParts &s) {
 
 // out[part] = p[:, part] w[part] rstd; without weights only the cut. y may be null.
 extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, index_t rows, float eps) {
-	index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
-	if (row >= rows) return;
+	index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
+	bool there = row < rows; // a warp's lanes stay together
+	row = there ? row : 0;
 	float w[EACH][VEC], v[EACH][VEC], squares[3] = {}, r[3] = {1, 1, 1};
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
@@ -71,15 +81,15 @@ extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, in
 	}
 #pragma unroll
 	for (int part = 0; part < 3 && NORM; part++) {
-		r[part] = rsqrtf(warp_sum(squares[part]) / (part ? S : R) + eps);
-		if (rstd && (threadIdx.x & 31) == part) rstd[row * 3 + part] = r[part];
+		r[part] = rsqrtf(row_sum(squares[part]) * (1.0f / (part ? S : R)) + eps);
+		if (rstd && there && lane() == part) rstd[row * 3 + part] = r[part];
 	}
 #pragma unroll
 	for (int j = 0; j < EACH; j++) {
 		Group c = group(j);
 #pragma unroll
 		for (int i = 0; i < VEC; i++) v[j][i] *= of(c, r) * w[j][i];
-		if (c.there && of(c, s.y)) stv((Y *)of(c, s.y) + row * c.width + c.at, v[j]);
+		if (there && c.there && of(c, s.y)) stv((Y *)of(c, s.y) + row * c.width + c.at, v[j]);
 	}
 }
 
@@ -87,13 +97,14 @@ extern "C" __global__ void split_norm(StructParts s, float *rstd, const P *p, in
 // block's warps take its rows in turn.
 extern "C" __global__ void __launch_bounds__(WARPS * 32) split_norm_grad(StructParts s, DP *dp, float *parts, const P *p, const float *rstd, index_t rows,
 	index_t each) {
-	__shared__ alignas(16) float sums[WARPS][GROUPS * VEC];
-	int warp = threadIdx.x / 32;
+	__shared__ alignas(16) float sums[WARPS * ROWS][GROUPS * VEC];
+	int mine = threadIdx.x / LANES;
 	index_t first = (index_t)blockIdx.x * each, last = min(first + each, rows);
 	float w[EACH][VEC], dw[EACH][VEC] = {};
 	weights_of(w, s);
-#pragma unroll 2
-	for (index_t row = first + warp; row < last; row += WARPS) {
+	for (index_t from = first; from < last; from += WARPS * ROWS) {
+		bool there = from + mine < last; // a warp's lanes stay together
+		index_t row = there ? from + mine : first;
 		float v[EACH][VEC], g[EACH][VEC], dot[3] = {}, r[3] = {}, mean[3];
 #pragma unroll
 		for (int j = 0; j < EACH; j++) {
@@ -106,30 +117,31 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) split_norm_grad(StructP
 #pragma unroll
 		for (int j = 0; j < EACH && NORM; j++) {
 			Group c = group(j);
-			float rs = of(c, r), sum = 0;
+			float scale = there ? of(c, r) : 0.0f, sum = 0;
 #pragma unroll
-			for (int i = 0; i < VEC; i++) dw[j][i] += g[j][i] * v[j][i] * rs, g[j][i] *= w[j][i], sum += v[j][i] * g[j][i];
+			for (int i = 0; i < VEC; i++) dw[j][i] += g[j][i] * v[j][i] * scale, g[j][i] *= w[j][i], sum += v[j][i] * g[j][i];
 			add(dot, c, sum);
 		}
 #pragma unroll
-		for (int part = 0; part < 3 && NORM; part++) mean[part] = warp_sum(dot[part]) * r[part] * r[part] / (part ? S : R);
+		for (int part = 0; part < 3 && NORM; part++) mean[part] = row_sum(dot[part]) * r[part] * r[part] * (1.0f / (part ? S : R));
 #pragma unroll
 		for (int j = 0; j < EACH; j++) {
 			Group c = group(j);
+			float scale = NORM ? of(c, r) : 1.0f, m = NORM ? of(c, mean) : 0.0f;
 #pragma unroll
-			for (int i = 0; i < VEC && NORM; i++) g[j][i] = of(c, r) * (g[j][i] - v[j][i] * of(c, mean));
-			if (c.there) stv(dp + row * TOTAL + c.column, g[j]);
+			for (int i = 0; i < VEC && NORM; i++) g[j][i] = scale * (g[j][i] - v[j][i] * m);
+			if (there && c.there) stv(dp + row * TOTAL + c.column, g[j]);
 		}
 	}
 	if (!NORM) return;
 #pragma unroll
 	for (int j = 0; j < EACH; j++)
-		if (group(j).there) stv(&sums[warp][group(j).column], dw[j]);
+		if (group(j).there) stv(&sums[mine][group(j).column], dw[j]);
 	__syncthreads();
 	for (int i = threadIdx.x; i < TOTAL; i += WARPS * 32) {
 		float sum = 0;
 #pragma unroll
-		for (int k = 0; k < WARPS; k++) sum += sums[k][i];
+		for (int k = 0; k < WARPS * ROWS; k++) sum += sums[k][i];
 		parts[blockIdx.x * (index_t)TOTAL + i] = sum;
 	}
 }
