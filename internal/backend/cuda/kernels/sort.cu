@@ -4,6 +4,8 @@
 
 #define TILE 1024
 #define THREADS 256
+#define ROUNDS (TILE / THREADS) // items of a thread
+#define AHEAD 8                 // loads in flight: one after the other they take longer than all the rest
 
 // key_of is the key of item i: bits of keys[i], or of keys[items[i]].
 inline int key_of(const int *keys, const int *items, index_t i, index_t limit, index_t shift, index_t buckets) {
@@ -12,16 +14,29 @@ inline int key_of(const int *keys, const int *items, index_t i, index_t limit, i
 	return (key >> shift) % (unsigned)buckets;
 }
 
+// keys_of gives the keys of a thread's items, -1 beyond the last.
+inline void keys_of(int (&key)[ROUNDS], const int *keys, const int *items, index_t n, index_t limit, index_t shift, index_t buckets) {
+#pragma unroll
+	for (int r = 0; r < ROUNDS; r++) {
+		index_t i = (index_t)blockIdx.x * TILE + r * THREADS + threadIdx.x;
+		key[r] = i < n ? key_of(keys, items, i, limit, shift, buckets) : -1;
+	}
+}
+
 // counts[block, buckets]. Shared memory: buckets ints. Adding integers is exact in
 // any order.
 extern "C" __global__ void sort_count(int *counts, word_t *faults, const int *keys, const int *items, index_t n, index_t limit, index_t shift,
 	index_t buckets) {
 	extern __shared__ int count[];
+	int key[ROUNDS];
+	keys_of(key, keys, items, n, limit, shift, buckets);
 	for (int b = threadIdx.x; b < buckets; b += THREADS) count[b] = 0;
 	__syncthreads();
-	for (index_t i = (index_t)blockIdx.x * TILE + threadIdx.x; i < min((index_t)(blockIdx.x + 1) * TILE, n); i += THREADS) {
-		if (faults && (unsigned)keys[i] >= limit) report(faults, FAULT_EXPERT, i, keys[i]);
-		atomicAdd(&count[key_of(keys, items, i, limit, shift, buckets)], 1);
+#pragma unroll
+	for (int r = 0; r < ROUNDS; r++) {
+		index_t i = (index_t)blockIdx.x * TILE + r * THREADS + threadIdx.x;
+		if (faults && i < n && (unsigned)keys[i] >= limit) report(faults, FAULT_EXPERT, i, keys[i]);
+		if (key[r] >= 0) atomicAdd(&count[key[r]], 1);
 	}
 	__syncthreads();
 	for (int b = threadIdx.x; b < buckets; b += THREADS) counts[blockIdx.x * buckets + b] = count[b];
@@ -33,6 +48,7 @@ extern "C" __global__ void sort_scan(int *offsets, int *counts, index_t blocks, 
 	extern __shared__ int offset[];
 	for (int b = threadIdx.x; b < buckets; b += blockDim.x) {
 		int sum = 0;
+#pragma unroll AHEAD
 		for (index_t i = 0; i < blocks; i++) sum += counts[i * buckets + b];
 		offset[b] = sum;
 	}
@@ -55,11 +71,15 @@ extern "C" __global__ void sort_scan(int *offsets, int *counts, index_t blocks, 
 	}
 	__syncthreads();
 	for (int b = threadIdx.x; b < buckets; b += blockDim.x) {
-		int sum = offset[b];
-		for (index_t i = 0; i < blocks; i++) {
-			int n = counts[i * buckets + b];
-			counts[i * buckets + b] = sum;
-			sum += n;
+		int sum = offset[b], n[AHEAD];
+		for (index_t from = 0; from < blocks; from += AHEAD) {
+#pragma unroll
+			for (int i = 0; i < AHEAD; i++) n[i] = from + i < blocks ? counts[(from + i) * buckets + b] : 0;
+#pragma unroll
+			for (int i = 0; i < AHEAD; i++) {
+				if (from + i < blocks) counts[(from + i) * buckets + b] = sum;
+				sum += n[i];
+			}
 		}
 	}
 	for (int b = threadIdx.x; offsets && b <= buckets; b += blockDim.x) offsets[b] = offset[b];
@@ -72,11 +92,14 @@ extern "C" __global__ void sort_place(int *sorted, int *slot, const int *counts,
 	extern __shared__ int next[]; // place of the next item of each bucket, then counts of each warp
 	int *of_warp = next + buckets;
 	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+	int all[ROUNDS];
+	keys_of(all, keys, items, n, limit, shift, buckets);
 	for (int b = threadIdx.x; b < buckets; b += THREADS) next[b] = counts[blockIdx.x * buckets + b];
-	for (int round = 0; round < TILE / THREADS; round++) {
+#pragma unroll
+	for (int round = 0; round < ROUNDS; round++) {
 		index_t i = (index_t)blockIdx.x * TILE + round * THREADS + threadIdx.x;
+		int key = all[round];
 		bool there = i < n;
-		int key = there ? key_of(keys, items, i, limit, shift, buckets) : -1;
 		__syncthreads();
 		for (int b = threadIdx.x; b < (THREADS / 32) * buckets; b += THREADS) of_warp[b] = 0;
 		__syncthreads();
