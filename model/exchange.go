@@ -50,12 +50,15 @@ type Exchange struct {
 	ranks   Exchanger
 	direct  TensorExchanger // ranks, if rows need not pass through the host
 	chunk   float64
+	parts   int // whose gradients are added up in trees; 0: rounds add them up
+	part    int // that is computed
 
 	arena   *engine.Tensor            // of the experts' plans, the largest so far
 	buffers map[string]*engine.Tensor // rows on the device, by use and shape
 	staging map[string]*hostRows      // and on the host
 	memory  []engine.Memory
 	plans   []*engine.Plan
+	trees   []*TreeSum
 	last    map[place]*counts // by the weights of the layer, where rows move directly
 
 	// Of the layer that is computed, where there is a capacity: see limit.
@@ -70,6 +73,21 @@ func NewExchange(be engine.Backend, ranks Exchanger, chunk float64) *Exchange {
 	direct, _ := ranks.(TensorExchanger)
 	return &Exchange{backend: be, ranks: ranks, direct: direct, chunk: chunk, buffers: map[string]*engine.Tensor{}, staging: map[string]*hostRows{}, last: map[place]*counts{}}
 }
+
+// NewTreeExchange is NewExchange where the gradients of the experts' weights have bits that
+// do not depend on how many ranks share the experts out, a power of two. A round has the rows
+// that one rank sends to another, all of them, so that products are those that it would
+// compute alone. Each rank computes so many parts of a step, and says which with Begin; the
+// gradients of all are added up in one tree, first the parts of a sender, then the senders. After the
+// last part they are there.
+func NewTreeExchange(be engine.Backend, ranks Exchanger, parts int) *Exchange {
+	e := NewExchange(be, ranks, 1)
+	e.parts = parts
+	return e
+}
+
+// Begin says which part of a step runs next, from 0.
+func (e *Exchange) Begin(part int) { e.part = part }
 
 // Kernels are those that a plan needs: see engine.Options.
 func (e *Exchange) Kernels() map[string]engine.Kernel {
@@ -88,6 +106,9 @@ func (e *Exchange) Bytes() int64 {
 	for _, h := range e.staging {
 		n += int64(len(h.bytes))
 	}
+	for _, t := range e.trees {
+		n += t.Bytes()
+	}
 	return n + 4*int64(cap(e.weights)+cap(e.assignment)+cap(e.travelling))
 }
 
@@ -96,10 +117,13 @@ func (e *Exchange) Close() {
 	for _, p := range e.plans {
 		p.Close()
 	}
+	for _, t := range e.trees {
+		t.Close()
+	}
 	for _, m := range e.memory {
 		e.backend.Free(m)
 	}
-	e.plans, e.memory = nil, nil
+	e.plans, e.trees, e.memory = nil, nil, nil
 }
 
 // exchangeKernel implements engine.Kernel.
@@ -124,11 +148,12 @@ func (k exchangeKernel) Bind(c *engine.Call) (func() error, error) {
 	if held*k.ranks.Size() != l.experts {
 		return nil, fmt.Errorf("%d experts on each of %d ranks are not the %d of a layer", held, k.ranks.Size(), l.experts)
 	}
-	if len(in) > 4 && k.direct == nil { // between devices dropped rows travel too, in fewer pieces
+	if len(in) > 4 && k.direct == nil && k.parts == 0 { // else dropped rows travel too, in fewer pieces
 		l.limited(in[4], in[5])
 	}
 	l.room = max(1, int(k.chunk*float64(l.rows)))
 	l.routes = newRoutes(k.ranks.Rank(), k.ranks.Size(), l.experts, l.room)
+	l.routes.bySender = k.parts > 0
 	l.firsts, l.counts = make([]int32, l.experts+1), make([]int32, l.experts)
 	l.all, l.localHost = make([]int32, k.ranks.Size()*l.experts), make([]int32, held+1)
 	var err error
@@ -165,6 +190,9 @@ type expertLayer struct {
 	localHost   []int32
 	known       *counts        // where rows move directly
 	everyone    *engine.Tensor // [ranks,E+1] offsets of all ranks
+
+	senders [][]*TreeSum // of the parts of the sender of each round, by round and tensor
+	across  []*TreeSum   // of the senders, by tensor
 }
 
 // transfer is a tensor whose rows travel: here in the rank's own order, there in that
@@ -212,6 +240,11 @@ func (l *expertLayer) bindBackward(c *engine.Call) (func() error, error) {
 		return nil, err
 	}
 	l.given = []transfer{xs, dys}
+	if l.parts > 0 {
+		if err := l.plant(c.Out[1:]); err != nil {
+			return nil, err
+		}
+	}
 	for _, round := range []struct {
 		plan **engine.Plan
 		sums bool

@@ -91,3 +91,49 @@ func (e *Exchange) buffer(use string, dtype engine.DType, shape ...int) (*engine
 	}
 	return t, err
 }
+
+// plant makes the trees of the weights' gradients, which each round leaves in memory.
+func (l *expertLayer) plant(memory []*engine.Tensor) error {
+	tree := func(t *engine.Tensor, n int) (*TreeSum, error) {
+		s, err := NewTreeSum(l.backend, t, n)
+		if err == nil {
+			l.trees = append(l.trees, s)
+		}
+		return s, err
+	}
+	l.senders = make([][]*TreeSum, l.ranks.Size())
+	for _, t := range memory {
+		for round := range l.senders {
+			s, err := tree(t, l.parts)
+			if err != nil {
+				return err
+			}
+			l.senders[round] = append(l.senders[round], s)
+		}
+		s, err := tree(t, l.ranks.Size())
+		if err != nil {
+			return err
+		}
+		l.across = append(l.across, s)
+	}
+	return nil
+}
+
+// addPart computes a round, which is a sender's part, and adds the weights' gradients to
+// those of its other parts; in the last part, that sum to those of the senders before.
+func (l *expertLayer) addPart(round int) error {
+	if err := l.first.Run(); err != nil {
+		return err
+	}
+	for i, s := range l.senders[round] {
+		if err := s.Add(l.part); err != nil {
+			return err
+		}
+		if l.part == l.parts-1 {
+			if err := l.across[i].Add(round); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -9,6 +9,7 @@ type routes struct {
 	rank, ranks  int
 	experts, per int // of a layer, and on a rank
 	room         int
+	bySender     bool    // a round has all rows of one sender instead: see turn
 	counts       []int32 // [ranks, experts] rows of each sender for each expert
 
 	// Of the round.
@@ -47,6 +48,9 @@ func newRoutes(rank, ranks, experts, room int) *routes {
 // plan takes the counts of a layer and returns the number of rounds: at least one.
 func (r *routes) plan(counts []int32) int {
 	r.counts = counts
+	if r.bySender {
+		return r.ranks
+	}
 	rounds := 1
 	for to := range r.ranks {
 		rows := 0
@@ -65,9 +69,21 @@ func (r *routes) each(to int, f func(expert, from, rows int)) {
 	}
 }
 
+// turn is the rank whose rows another computes in a round by sender: in each, all ranks
+// pair up. To every rank the senders come in the order of one tree, as in package parallel's.
+func (r *routes) turn(to, round int) int { return to ^ round }
+
 // within goes over the pieces of a rank's list that lie in a round's window; skip is
 // how many of the sender's rows for the expert come before.
 func (r *routes) within(to, round int, f func(expert, from, skip, rows int)) {
+	if r.bySender {
+		r.each(to, func(expert, from, n int) {
+			if from == r.turn(to, round) && n > 0 {
+				f(expert, from, 0, n)
+			}
+		})
+		return
+	}
 	at, lo, hi := 0, round*r.room, (round+1)*r.room
 	r.each(to, func(expert, from, n int) {
 		if a, b := max(at, lo), min(at+n, hi); a < b {

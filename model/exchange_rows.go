@@ -131,6 +131,9 @@ func (l *expertLayer) compute(round, received int) error {
 	if round > 0 {
 		plan = l.more
 	}
+	if l.senders != nil {
+		return l.addPart(round)
+	}
 	if round == 0 || received > 0 { // the first one clears the gradients
 		return plan.Run()
 	}

@@ -90,7 +90,7 @@ type shared struct {
 }
 
 // runShared computes a batch on ranks that have a part of the sequences and of the
-// experts each. change may set weights.
+// experts each, in rounds by sender if chunk is 0. change may set weights.
 func runShared(t *testing.T, cfg Config, ranks, batch, length int, chunk float64, opt engine.Options, change func(*Weights)) shared {
 	t.Helper()
 	tokens, targets, docs := sample(5, cfg.VocabSize, batch, length)
@@ -117,7 +117,9 @@ func runShared(t *testing.T, cfg Config, ranks, batch, length int, chunk float64
 			change(w)
 		}
 		visitors[rank] = &visitor{meeting: meeting, rank: rank}
-		exchanges[rank] = NewExchange(be, visitors[rank], chunk)
+		if exchanges[rank] = NewExchange(be, visitors[rank], chunk); chunk == 0 {
+			exchanges[rank] = NewTreeExchange(be, visitors[rank], 1)
+		}
 		opt := opt
 		opt.Bind, opt.Exchange = w.Bind(g.Params, g.Grads, g.Sums), exchanges[rank].Kernels()
 		plan, err := engine.NewPlan(g.Program, be, opt)
@@ -177,7 +179,7 @@ func TestExchange(t *testing.T) {
 			for _, c := range []struct {
 				chunk float64
 				opt   engine.Options
-			}{{1.25, engine.Options{}}, {0.2, engine.Options{}}, {1.25, engine.Options{Recompute: engine.RecomputeLayer}}} {
+			}{{1.25, engine.Options{}}, {0.2, engine.Options{}}, {1.25, engine.Options{Recompute: engine.RecomputeLayer}}, {0, engine.Options{}}} {
 				name := fmt.Sprintf("capacity %g, %d ranks, rounds of %g, recompute %d", cfg.ExpertCapacityFactor, ranks, c.chunk, c.opt.Recompute)
 				t.Run(name, func(t *testing.T) {
 					compareShared(t, whole, runShared(t, cfg, ranks, batch, length, c.chunk, c.opt, nil))

@@ -68,6 +68,9 @@ func (s *TreeSum) build(t *engine.Tensor, level int) error {
 // Add takes tensor i, of 0 to n-1 in this order, from the memory. After the last one the
 // sum is there.
 func (s *TreeSum) Add(i int) error {
+	if s.n == 1 {
+		return nil
+	}
 	level, adds := bits.TrailingZeros(^uint(i)), 0 // of the branch that tensor i completes
 	if adds = level; i < s.n-1 {
 		adds--

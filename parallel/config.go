@@ -89,9 +89,6 @@ func (c Config) Fits(w Workload) error {
 	} else if w.Parts > 0 && w.Parts%size != 0 {
 		f.Add("data", "%d x expert %d is a mesh of %d ranks, which does not divide the %d parts of a step", c.Data, c.Expert, size, w.Parts)
 	}
-	if w.Parts > 0 && c.Expert > 1 {
-		f.Add("expert", "%d, but the parts of a step are added up on a mesh of data alone; set it to 1", c.Expert)
-	}
 	if w.Parts > 0 && size > 2 && c.Transport == "nccl" {
 		f.Add("transport", "nccl adds more than two ranks up in an order of its own, and not in that of the parts of a step; set it to auto or grpc")
 	}

@@ -9,14 +9,15 @@
 //
 // A Transport carries messages between the ranks of one generation: inproc between
 // goroutines, rpc between processes. The collectives are written once, over it; see
-// ring.go. A Reducer runs those of a step's gradients while backward goes on. NCCL has
+// ring.go, and pairs.go for sums in a tree. A Reducer runs those of a step's gradients while backward goes on. NCCL has
 // collectives of its own and implements Group itself. Package paralleltest holds them
 // all to the same.
 //
 // # Invariants
 //
 // An all-reduce gives every rank the same bits, run after run: the order of a sum
-// depends on the number of ranks and the cut of the data only, never on arrival.
+// depends on the number of ranks and the cut of the data only, never on arrival; in a
+// tree on the number of ranks alone.
 //
 // Every message carries run, generation, step, operation and chunk, and the size of
 // what it is a part of. Ranks that have come to do different things find out by

@@ -147,6 +147,9 @@ func (c RunConfig) share(ranks int) (batches, rows int) {
 	return c.Accumulation, c.BatchSize / ranks
 }
 
+// treeParts is how many parts of a step each of some ranks computes; 0: there are none.
+func (c RunConfig) treeParts(ranks int) int { return c.Parts / ranks }
+
 // accumulates says whether the micro-batches of a rank add to one sum, one after the other.
 func (c RunConfig) accumulates() bool { return c.Accumulation > 1 }
 

@@ -25,10 +25,14 @@ func newExchange(be engine.Backend, cfg Config, t *team) (*model.Exchange, *exch
 		return nil, nil
 	}
 	x := newExchanger(t)
+	ranks := model.Exchanger(x)
 	if g, ok := t.row.(parallel.TensorGroup); ok {
-		return model.NewExchange(be, &tensorExchanger{exchanger: x, group: g}, cfg.Parallel.ExpertChunk), x
+		ranks = &tensorExchanger{exchanger: x, group: g}
 	}
-	return model.NewExchange(be, x, cfg.Parallel.ExpertChunk), x
+	if parts := cfg.Trainer.treeParts(t.size()); parts > 0 {
+		return model.NewTreeExchange(be, ranks, parts), x
+	}
+	return model.NewExchange(be, ranks, cfg.Parallel.ExpertChunk), x
 }
 
 func newExchanger(t *team) *exchanger {

@@ -123,15 +123,18 @@ func TestTensorGroups(t *testing.T) {
 		mesh  parallel.Mesh
 		zero1 bool
 		chunk float64
+		parts int
 	}{
-		{parallel.Mesh{Data: 2, Expert: 1}, false, 1.25},
-		{parallel.Mesh{Data: 2, Expert: 1}, true, 1.25},
-		{parallel.Mesh{Data: 1, Expert: 2}, false, 1.25},
-		{parallel.Mesh{Data: 1, Expert: 2}, true, 0.3}, // several rounds
-		{parallel.Mesh{Data: 2, Expert: 2}, true, 1.25},
+		{parallel.Mesh{Data: 2, Expert: 1}, false, 1.25, 0},
+		{parallel.Mesh{Data: 2, Expert: 1}, true, 1.25, 0},
+		{parallel.Mesh{Data: 1, Expert: 2}, false, 1.25, 0},
+		{parallel.Mesh{Data: 1, Expert: 2}, true, 0.3, 0}, // several rounds
+		{parallel.Mesh{Data: 2, Expert: 2}, true, 1.25, 0},
+		{parallel.Mesh{Data: 2, Expert: 1}, true, 1.25, 4},
+		{parallel.Mesh{Data: 1, Expert: 2}, false, 1.25, 8},
 	} {
 		cfg := worldConfig(t.TempDir(), c.mesh)
-		cfg.Parallel.Zero1, cfg.Parallel.ExpertChunk = c.zero1, c.chunk
+		cfg.Parallel.Zero1, cfg.Parallel.ExpertChunk, cfg.Trainer.Parts = c.zero1, c.chunk, c.parts
 		var calls atomic.Int32
 		want := rehearsed(t, cfg, func(*team, *Device) {})
 		got := rehearsed(t, cfg, func(tm *team, d *Device) {

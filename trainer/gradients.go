@@ -68,17 +68,23 @@ func newGradients(be engine.Backend, w *model.Weights, s *shard, g *model.Traini
 
 // plant makes the trees.
 func (r *gradients) plant(s *shard) error {
-	spans := make([]model.Span, len(r.buckets))
-	for i, b := range r.buckets {
-		spans[i] = b.Span
+	var spans []model.Span
+	var expert []bool
+	for _, b := range r.buckets {
+		spans, expert = append(spans, b.Span), append(expert, b.reducer == 1)
 	}
 	for _, region := range s.regions {
 		if region.group.Size() == 1 && region.Len() > 0 {
-			spans = append(spans, region.Span)
+			spans, expert = append(spans, region.Span), append(expert, region.Expert)
 		}
 	}
-	for _, span := range spans {
-		t, err := model.NewTreeSum(r.flat.backend, r.flat.weights.Part(r.flat.flat, span), r.parts)
+	shared := s.layout.Shared() != model.ExpertRange{}
+	for i, span := range spans {
+		parts := r.parts
+		if expert[i] && shared { // model.Exchange adds them up
+			parts = 1
+		}
+		t, err := model.NewTreeSum(r.flat.backend, r.flat.weights.Part(r.flat.flat, span), parts)
 		if err != nil {
 			return err
 		}
@@ -90,9 +96,6 @@ func (r *gradients) plant(s *shard) error {
 // add adds the part that micro-batch i has computed to the others. In the last one the
 // buckets have done so, and are on their way.
 func (r *gradients) add(i int) error {
-	if r.parts == 1 {
-		return nil
-	}
 	trees := r.trees
 	if r.armed {
 		trees = trees[len(r.buckets):]

@@ -82,11 +82,7 @@ func newLearner(be engine.Backend, w *model.Weights, cfg Config, t *team, s *sha
 	if cfg.Trainer.accumulates() {
 		l.zeros = make([]float32, w.Grad.Size())
 	}
-	parts := 1 // that this rank adds up in a tree
-	if cfg.Trainer.Parts > 0 {
-		parts = micro
-	}
-	if l.grads, err = newGradients(be, w, s, g, l.plan, t.bucket(cfg.Parallel)<<20/4, parts); err != nil {
+	if l.grads, err = newGradients(be, w, s, g, l.plan, t.bucket(cfg.Parallel)<<20/4, max(1, cfg.Trainer.treeParts(t.size()))); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -229,6 +225,9 @@ func countTargets(targets []int32) int {
 // rows of the whole global batch, so that micro-batches add up.
 func (l *learner) gradient(i, targets int) error {
 	g, b := l.graph, l.sequences.Part(i, l.micro)
+	if l.exchange != nil {
+		l.exchange.Begin(i)
+	}
 	err := writeInputs(l.backend, l.plan, []input{
 		{g.Tokens, b.Inputs}, {g.Targets, b.Targets}, {g.Docs, b.Docs},
 		{g.SeedLoss, []float32{float32(1 / float64(max(1, targets)))}},

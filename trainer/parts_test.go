@@ -20,14 +20,18 @@ func (w world) partsConfig(cache string) Config {
 func TestPartsGiveTheSameBits(t *testing.T) {
 	t.Parallel()
 	cache, alone := t.TempDir(), t.TempDir()
-	cfg := world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.partsConfig(cache)
-	trainAlone(t, alone, cfg)
+	trainAlone(t, alone, world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.partsConfig(cache))
 	for _, w := range []world{
 		{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
 		{Mesh: parallel.Mesh{Data: 2, Expert: 1}, zero1: true},
 		{Mesh: parallel.Mesh{Data: 4, Expert: 1}},
 		{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
 		{Mesh: parallel.Mesh{Data: 8, Expert: 1}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 2}},
+		{Mesh: parallel.Mesh{Data: 1, Expert: 4}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 2}},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 2}, zero1: true},
+		{Mesh: parallel.Mesh{Data: 2, Expert: 4}},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
@@ -40,6 +44,20 @@ func TestPartsGiveTheSameBits(t *testing.T) {
 	}
 }
 
+// TestPartsDropAlike is the same where experts have a capacity, and with two sequences a part.
+func TestPartsDropAlike(t *testing.T) {
+	t.Parallel()
+	cache, alone, shared := t.TempDir(), t.TempDir(), t.TempDir()
+	limited := func(w world) Config {
+		c := w.partsConfig(cache)
+		c.Model.ExpertCapacityFactor, c.Trainer.Recompute, c.Trainer.Parts = 0.75, "layer", 4
+		return c
+	}
+	trainAlone(t, alone, limited(world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}))
+	trainWorld(t, shared, limited(world{Mesh: parallel.Mesh{Data: 2, Expert: 2}, zero1: true}), 1)
+	compareRuns(t, alone, shared)
+}
+
 // TestElasticPartsGiveTheSameBits goes on with a run on another mesh, again and again.
 func TestElasticPartsGiveTheSameBits(t *testing.T) {
 	t.Parallel()
@@ -47,8 +65,8 @@ func TestElasticPartsGiveTheSameBits(t *testing.T) {
 	trainAlone(t, alone, world{Mesh: parallel.Mesh{Data: 1, Expert: 1}}.partsConfig(cache))
 	trainElastic(t, dir, func(w world) Config { return w.partsConfig(cache) },
 		world{Mesh: parallel.Mesh{Data: 4, Expert: 1}, zero1: true},
-		world{Mesh: parallel.Mesh{Data: 2, Expert: 1}},
-		world{Mesh: parallel.Mesh{Data: 8, Expert: 1}, zero1: true},
+		world{Mesh: parallel.Mesh{Data: 1, Expert: 2}},
+		world{Mesh: parallel.Mesh{Data: 2, Expert: 4}, zero1: true},
 		world{Mesh: parallel.Mesh{Data: 4, Expert: 1}})
 	compareRuns(t, alone, dir)
 }
@@ -62,7 +80,6 @@ func TestPartsAreChecked(t *testing.T) {
 		"trainer.parts=4 parallel.data=8":                         "parallel.data: 8 x expert 1 is a mesh of 8 ranks, which does not divide the 4 parts of a step",
 		"trainer.parts=8 parallel.data=4 parallel.transport=nccl": "parallel.transport: nccl adds more than two ranks up in an order of its own",
 		"trainer.parts=8 parallel.data=2 parallel.transport=nccl": "",
-		"trainer.parts=8 parallel.data=2 parallel.expert=2":       "parallel.expert: 2, but the parts of a step are added up on a mesh of data alone",
 		"trainer.parts=8 trainer.batch_size=16 parallel.data=4":   "",
 	} {
 		_, err := loadText("trainer: {batch_size: 8}", strings.Fields(set)...)
