@@ -14,19 +14,54 @@ func init() {
 	register("combine_grad", sized(combineGrad))
 }
 
-func expertSort(_ *Backend, a *args) func() error {
+// sortBlock is the number of assignments that are counted and placed in one task.
+const sortBlock = 1 << 13
+
+// expertSort orders the n assignments of tokens to experts by expert, stably: slot[i] is the row of assignment i,
+// source[row] the assignment of a row, and rows [offsets[e], offsets[e+1]) are those of expert e.
+func expertSort(b *Backend, a *args) func() error {
 	n, experts := a.In[0].Size(), a.Attrs.Int("experts")
 	index := a.ints()
 	slot, source, offsets := a.outInts(0, n), a.outInts(1, n), a.outInts(2, experts+1)
+	next := make([]int32, blocks(n, sortBlock)*experts) // of each block: first counts, then rows
+	count := b.over(n, sortBlock, func(lo, hi, _ int) {
+		simd.ExpertCount(part(next, lo/sortBlock, experts), index[lo:hi])
+	})
+	place := b.over(n, sortBlock, func(lo, hi, _ int) {
+		simd.ExpertPlace(slot[lo:hi], source, part(next, lo/sortBlock, experts), index[lo:hi], int32(lo))
+	})
 	return func() error {
-		for i, e := range index {
-			if e < 0 || int(e) >= experts {
-				return fmt.Errorf("expert_sort: assignment %d goes to expert %d of %d", i, e, experts)
-			}
+		count()
+		if row := firstRows(offsets, next); row < n {
+			return misplaced(index, experts)
 		}
-		simd.ExpertSort(slot, source, offsets, index)
+		place()
 		return nil
 	}
+}
+
+// firstRows replaces the counts of blocks by the first row of each expert in each block, sets offsets, and
+// returns the number of rows.
+func firstRows(offsets, counts []int32) int {
+	row, experts := int32(0), len(offsets)-1
+	for e := range experts {
+		offsets[e] = row
+		for i := e; i < len(counts); i += experts {
+			counts[i], row = row, row+counts[i]
+		}
+	}
+	offsets[experts] = row
+	return int(row)
+}
+
+// misplaced is the error for an assignment to an expert that there is not.
+func misplaced(index []int32, experts int) error {
+	for i, e := range index {
+		if e < 0 || int(e) >= experts {
+			return fmt.Errorf("expert_sort: assignment %d goes to expert %d of %d", i, e, experts)
+		}
+	}
+	return nil
 }
 
 func dispatch(b *Backend, a *args) func() error {

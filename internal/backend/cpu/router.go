@@ -14,8 +14,9 @@ func routerTopK(b *Backend, a *args) func() error {
 	k, renormalise := a.Attrs.Int("k"), a.Attrs.Bool("renormalise")
 	logits := a.in(true)
 	probs, weights, index := a.outOrScratch(0, rows*e), a.outOrScratch(1, rows*k), a.outInts(2, rows*k)
-	return step(b.overRows(rows, 8*e, func(lo, hi, _ int) {
-		simd.RouterTopK(probs[lo*e:hi*e], weights[lo*k:hi*k], index[lo*k:hi*k], logits[lo*e:hi*e], e, k, renormalise)
+	work := a.perWorker(b, simd.RouterWork(e))
+	return step(b.overRows(rows, 4*e, func(lo, hi, worker int) {
+		simd.RouterTopK(probs[lo*e:hi*e], weights[lo*k:hi*k], index[lo*k:hi*k], logits[lo*e:hi*e], work[worker], e, k, renormalise)
 	}))
 }
 
@@ -25,9 +26,13 @@ func routerTopKGrad(b *Backend, a *args) func() error {
 	probs, weights, index := a.in(true), a.in(true), a.ints()
 	dprobs, dweights := a.in(a.Attrs.Bool("has_dprobs")), a.in(a.Attrs.Bool("has_dweights"))
 	dlogits := a.out(0)
+	var work []float32
+	if renormalise {
+		work = a.scratch(rows * k)
+	}
 	return step(b.overRows(rows, 4*e, func(lo, hi, _ int) {
 		simd.RouterTopKGrad(dlogits[lo*e:hi*e], probs[lo*e:hi*e], weights[lo*k:hi*k], index[lo*k:hi*k],
-			span(dprobs, lo*e, hi*e), span(dweights, lo*k, hi*k), e, k, renormalise)
+			span(dprobs, lo*e, hi*e), span(dweights, lo*k, hi*k), span(work, lo*k, hi*k), e, k, renormalise)
 	}))
 }
 

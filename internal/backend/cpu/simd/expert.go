@@ -1,24 +1,42 @@
 package simd
 
-// ExpertSort orders the assignments index[T*K] of tokens to experts by expert, stably: slot[i] is the row of
-// assignment i, source[row] the assignment of a row, and rows [offsets[e], offsets[e+1]) are those of expert e.
-// The indices must be in [0, len(offsets)-1).
-func ExpertSort(slot, source, offsets, index []int32) {
-	clear(offsets)
+// comparedExperts is how many experts each assignment is compared with at most.
+const comparedExperts = 32
+
+// ExpertCount sets counts[e] to the assignments in index that go to expert e. Those to none of them do not count.
+func ExpertCount(counts, index []int32) {
+	if count := rows().count; count != nil && len(counts) <= comparedExperts {
+		for e := range counts {
+			counts[e] = int32(count(index, int32(e)))
+		}
+		return
+	}
+	clear(counts)
 	for _, e := range index {
-		offsets[e+1]++
+		if uint(e) < uint(len(counts)) {
+			counts[e]++
+		}
 	}
-	for e := 1; e < len(offsets); e++ {
-		offsets[e] += offsets[e-1]
+}
+
+// ExpertPlace orders the assignments of index, which are numbered from first on, by expert, stably: slot[i] is the
+// row of assignment first+i and source[row] the assignment of a row. next[e] is the next row of expert e, before and
+// after; every expert must be in [0, len(next)), and every row in source.
+func ExpertPlace(slot, source, next, index []int32, first int32) {
+	slot = slot[:len(index)]
+	switch r := rows(); {
+	case r.place8 != nil && len(next) <= 8:
+		r.place8(slot, source, next, index, first)
+		return
+	case r.place16 != nil && len(next) <= 16:
+		r.place16(slot, source, next, index, first)
+		return
 	}
-	// offsets[e] serves as the cursor of expert e and ends where the next one starts.
 	for i, e := range index {
-		slot[i] = offsets[e]
-		source[offsets[e]] = int32(i)
-		offsets[e]++
+		row := next[e]
+		next[e]++
+		slot[i], source[row] = row, first+int32(i)
 	}
-	copy(offsets[1:], offsets)
-	offsets[0] = 0
 }
 
 // Dispatch copies to each row of xs[len(source),h] its token's row of x[T,h], k assignments a token.

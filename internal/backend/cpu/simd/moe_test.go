@@ -25,21 +25,28 @@ func softmaxRef(x []float64, width int) []float64 {
 
 func TestRouterTopK(t *testing.T) {
 	eachLevel(t, func(t *testing.T) {
-		for _, e := range []int{1, 3, 8, 16, 19} {
-			for _, renormalise := range []bool{false, true} {
-				testRouterTopK(t, e, min(e, 3), renormalise)
+		for _, e := range []int{1, 3, 4, 8, 16, 19} {
+			for k := 1; k <= min(e, 3); k++ {
+				for _, renormalise := range []bool{false, true} {
+					for _, rows := range []int{5, 21} {
+						testRouterTopK(t, rows, e, k, renormalise)
+					}
+				}
 			}
 		}
 	})
 }
 
-func testRouterTopK(t *testing.T, e, k int, renormalise bool) {
+func testRouterTopK(t *testing.T, rows, e, k int, renormalise bool) {
 	s := newSource(t)
-	const rows = 5
 	logits, probs, weights := s.normal(rows*e, 1), s.junk(rows*e), s.junk(rows*k)
-	copy(logits[e:2*e], make([]float32, e)) // all equal: the lowest experts win
+	clear(logits[e : 2*e]) // all equal: the lowest experts win
+	copy(logits[2*e:], []float32{1, 1, 2}[:min(e, 3)])
+	if e > 1 {
+		logits[3*e] = float32(math.Inf(-1)) // never among the first
+	}
 	index := guarded[int32](t, rows*k)
-	RouterTopK(probs, weights, index, logits, e, k, renormalise)
+	RouterTopK(probs, weights, index, logits, s.junk(RouterWork(e)), e, k, renormalise)
 	ll := wide(logits)
 	p := softmaxRef(ll, e)
 	near(t, "probs", probs, p, 1e-6)
@@ -84,7 +91,7 @@ func testRouterTopK(t *testing.T, e, k int, renormalise bool) {
 			}
 			return sum
 		})
-		RouterTopKGrad(dlogits, probs, weights, index, with[0], with[1], e, k, renormalise)
+		RouterTopKGrad(dlogits, probs, weights, index, with[0], with[1], s.junk(rows*k), e, k, renormalise)
 		for i, w := range want {
 			if math.Abs(float64(dlogits[i])-w) > 2e-6 {
 				t.Fatalf("dlogits[%d] of %d experts = %g, want %g", i, e, dlogits[i], w)
@@ -94,12 +101,74 @@ func testRouterTopK(t *testing.T, e, k int, renormalise bool) {
 }
 
 func TestRouterTopKNaN(t *testing.T) {
-	nan := float32(math.NaN())
-	probs, weights, index := make([]float32, 4), make([]float32, 2), make([]int32, 2)
-	RouterTopK(probs, weights, index, []float32{nan, 1, nan, nan}, 4, 2, false)
-	if index[0] == index[1] || index[0] < 0 || index[1] > 3 {
-		t.Errorf("experts %v for logits with NaN: want two that exist", index)
+	eachLevel(t, func(t *testing.T) {
+		nan := float32(math.NaN())
+		for _, rows := range []int{1, 16} {
+			probs, weights, index, logits := make([]float32, 4*rows), make([]float32, 2*rows), make([]int32, 2*rows), make([]float32, 4*rows)
+			for i := range logits {
+				logits[i] = []float32{nan, 1, nan, nan}[i%4]
+			}
+			RouterTopK(probs, weights, index, logits, make([]float32, RouterWork(4)), 4, 2, false)
+			for i := 0; i < len(index); i += 2 {
+				if index[i] == index[i+1] || min(index[i], index[i+1]) < 0 || max(index[i], index[i+1]) > 3 {
+					t.Errorf("experts %v for logits with NaN: want two that exist", index[i:i+2])
+				}
+				if weights[i] == weights[i] || probs[2*i] == probs[2*i] {
+					t.Errorf("weights %v, probabilities %v: want NaN", weights[i:i+2], probs[2*i:2*i+4])
+				}
+			}
+		}
+	})
+}
+
+// sortExperts sorts the assignments of index, those before cut and the others by themselves.
+func sortExperts(t *testing.T, index []int32, experts, cut int) (slot, source []int32) {
+	parts := [][]int32{index[:cut], index[cut:]}
+	slot, source = guarded[int32](t, len(index)), guarded[int32](t, len(index))
+	next := [][]int32{guarded[int32](t, experts), guarded[int32](t, experts)}
+	for i, x := range parts {
+		ExpertCount(next[i], x)
 	}
+	row := int32(0)
+	for e := range experts {
+		for i := range parts {
+			next[i][e], row = row, row+next[i][e]
+		}
+	}
+	if int(row) != len(index) {
+		t.Fatalf("%d of %d assignments to %d experts counted", row, len(index), experts)
+	}
+	ExpertPlace(slot[:cut], source, next[0], parts[0], 0)
+	ExpertPlace(slot[cut:], source, next[1], parts[1], int32(cut))
+	return slot, source
+}
+
+func TestExpertSort(t *testing.T) {
+	eachLevel(t, func(t *testing.T) {
+		for _, n := range append(sizes, 1000) {
+			for _, experts := range []int{1, 3, 8, 11, 16, comparedExperts + 1} {
+				s := newSource(t)
+				index, order := guarded[int32](t, n), make([]int32, n)
+				for i := range index {
+					index[i], order[i] = int32(s.IntN(experts)), int32(i)
+				}
+				slices.SortStableFunc(order, func(a, b int32) int { return int(index[a] - index[b]) })
+				slot, source := sortExperts(t, index, experts, n/3)
+				if !slices.Equal(source, order) {
+					t.Fatalf("assignments %v to %d experts in the order %v, want %v", index, experts, source, order)
+				}
+				for i, row := range slot {
+					if source[row] != int32(i) {
+						t.Fatalf("slot %v is not the inverse of source %v", slot, source)
+					}
+				}
+			}
+		}
+		counts := make([]int32, 2)
+		if ExpertCount(counts, []int32{1, 2, -1, 0, 1}); counts[0] != 1 || counts[1] != 2 {
+			t.Errorf("counts %v, want 1 and 2", counts)
+		}
+	})
 }
 
 func TestExperts(t *testing.T) {
@@ -114,28 +183,11 @@ func TestExperts(t *testing.T) {
 
 func testExperts(t *testing.T, rows, k, h, experts int) {
 	s := newSource(t)
-	index, slot, source, offsets := guarded[int32](t, rows*k), guarded[int32](t, rows*k), guarded[int32](t, rows*k), guarded[int32](t, experts+1)
+	index := guarded[int32](t, rows*k)
 	for i := range index {
 		index[i] = int32(s.IntN(experts-1) + i%2) // expert 0 or 3 may be empty
 	}
-	ExpertSort(slot, source, offsets, index)
-	if offsets[0] != 0 || int(offsets[experts]) != rows*k || !slices.IsSorted(offsets) {
-		t.Fatalf("offsets %v of %d assignments", offsets, rows*k)
-	}
-	for e := range int32(experts) {
-		last := int32(-1)
-		for _, i := range source[offsets[e]:offsets[e+1]] {
-			if index[i] != e || i <= last {
-				t.Fatalf("expert %d has assignment %d after %d: source %v of %v", e, i, last, source, index)
-			}
-			last = i
-		}
-	}
-	for i, row := range slot {
-		if source[row] != int32(i) {
-			t.Fatalf("slot %v is not the inverse of source %v", slot, source)
-		}
-	}
+	slot, source := sortExperts(t, index, experts, 0)
 
 	x, xs, dx := s.normal(rows*h, 1), s.junk(rows*k*h), s.junk(rows*h)
 	ys, weights, y := s.normal(rows*k*h, 1), s.normal(rows*k, 1), s.junk(rows*h)

@@ -1,8 +1,33 @@
 package simd
 
+// RouterWork is the number of floats that RouterTopK needs to work in.
+func RouterWork(experts int) int { return rows().lanes * (experts + 7) / 8 * 8 }
+
 // RouterTopK takes the softmax of logits[T,experts] and the k largest of each row, the lower expert first where
-// they are equal. With renormalise the weights of a row are divided by their sum.
-func RouterTopK(probs, weights []float32, index []int32, logits []float32, experts, k int, renormalise bool) {
+// they are equal. With renormalise the weights of a row are divided by their sum. work has RouterWork elements.
+func RouterTopK(probs, weights []float32, index []int32, logits, work []float32, experts, k int, renormalise bool) {
+	n, r := len(logits)/experts, rows()
+	if k >= len(r.routerTop) || r.routerTop[k] == nil || n < r.lanes {
+		routerTopK(probs, weights, index, logits, experts, k, renormalise)
+		return
+	}
+	flag := 0
+	if renormalise {
+		flag = 1
+	}
+	groups := func(t, groups int) {
+		end := t + groups*r.lanes
+		r.routerTop[k](probs[t*experts:end*experts], weights[t*k:end*k], index[t*k:end*k], logits[t*experts:end*experts],
+			work[:RouterWork(experts)], experts, groups, flag)
+	}
+	groups(0, n/r.lanes)
+	if n%r.lanes > 0 {
+		groups(n-r.lanes, 1) // some rows for the second time
+	}
+}
+
+// routerTopK is the general form of RouterTopK.
+func routerTopK(probs, weights []float32, index []int32, logits []float32, experts, k int, renormalise bool) {
 	v := vec()
 	for t := 0; (t+1)*experts <= len(logits); t++ {
 		row := logits[t*experts:][:experts]
@@ -43,43 +68,37 @@ func topK(weights []float32, index []int32, p []float32) {
 }
 
 // RouterTopKGrad is the gradient of RouterTopK: the gradient of the weights is added to that of the probabilities
-// they were taken from, and both go through the softmax. dprobs or dweights may be nil.
-func RouterTopKGrad(dlogits, probs, weights []float32, index []int32, dprobs, dweights []float32, experts, k int, renormalise bool) {
-	for t := 0; (t+1)*experts <= len(probs); t++ {
-		p, d := probs[t*experts:][:experts], dlogits[t*experts:][:experts]
-		if dprobs != nil {
-			copy(d, dprobs[t*experts:][:experts])
-		} else {
-			clear(d)
-		}
-		if dweights != nil {
-			weightsGrad(d, p, weights[t*k:][:k], dweights[t*k:][:k], index[t*k:][:k], renormalise)
-		}
-		var dot float32
-		for e, g := range d {
-			dot += g * p[e]
-		}
-		for e, g := range d {
-			d[e] = p[e] * (g - dot)
-		}
+// they were taken from, and both go through the softmax. dprobs or dweights may be nil. With renormalise work has
+// k elements a row.
+func RouterTopKGrad(dlogits, probs, weights []float32, index []int32, dprobs, dweights, work []float32, experts, k int, renormalise bool) {
+	n := len(probs) / experts
+	if n == 0 {
+		return
 	}
+	switch {
+	case dweights == nil:
+		k = 0
+	case renormalise:
+		work = work[:n*k]
+		for t := range n {
+			at, end := t*k, (t+1)*k
+			weightsGrad(work[at:end], probs[t*experts:][:experts], weights[at:end], dweights[at:end], index[at:end])
+		}
+		dweights = work
+	}
+	rows().routerGrad(dlogits[:n*experts], probs, dprobs, dweights, index[:n*k], n, experts, k)
 }
 
-// weightsGrad adds the gradient of the weights to that of the probabilities. Renormalised, w_i = p_i/s with s
-// the sum of the chosen: dp_i = (dw_i - sum_j dw_j w_j) / s.
-func weightsGrad(dp, p, w, dw []float32, index []int32, renormalise bool) {
-	var shift float32
-	factor := float32(1)
-	if renormalise {
-		var s float32
-		for i, e := range index {
-			s += p[e]
-			shift += dw[i] * w[i]
-		}
-		factor = 1 / s
-	}
+// weightsGrad is the gradient of the probabilities p that the weights w were taken from and divided by their
+// sum s: dp_i = (dw_i - sum_j dw_j w_j) / s.
+func weightsGrad(dp, p, w, dw []float32, index []int32) {
+	var s, shift float32
 	for i, e := range index {
-		dp[e] += (dw[i] - shift) * factor
+		s += p[e]
+		shift += dw[i] * w[i]
+	}
+	for i, d := range dw {
+		dp[i] = (d - shift) / s
 	}
 }
 

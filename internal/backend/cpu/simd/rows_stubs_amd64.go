@@ -9,7 +9,43 @@ func normRowsAVX512(y []float32, rstd []float32, x []float32, w []float32, rows 
 func normRowsGradAVX512(dx []float32, dw []float32, dy []float32, x []float32, w []float32, rstd []float32, rows int, ldx int, ldr int)
 
 //go:noescape
+func routerTop1AVX512(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
+
+//go:noescape
+func routerTop2AVX512(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
+
+//go:noescape
+func routerGradAVX512(dlogits []float32, probs []float32, dprobs []float32, dweights []float32, index []int32, rows int, experts int, k int)
+
+//go:noescape
+func countAVX512(x []int32, e int32) int64
+
+//go:noescape
+func place8AVX512(slot []int32, source []int32, next []int32, index []int32, first int32)
+
+//go:noescape
+func place16AVX512(slot []int32, source []int32, next []int32, index []int32, first int32)
+
+//go:noescape
 func normRowsAVX2(y []float32, rstd []float32, x []float32, w []float32, rows int, ldx int, ldr int, eps float32)
 
 //go:noescape
 func normRowsGradAVX2(dx []float32, dw []float32, dy []float32, x []float32, w []float32, rstd []float32, rows int, ldx int, ldr int)
+
+//go:noescape
+func routerTop1AVX2(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
+
+//go:noescape
+func routerTop2AVX2(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
+
+//go:noescape
+func routerGradAVX2(dlogits []float32, probs []float32, dprobs []float32, dweights []float32, index []int32, rows int, experts int, k int)
+
+//go:noescape
+func countAVX2(x []int32, e int32) int64
+
+//go:noescape
+func place8AVX2(slot []int32, source []int32, next []int32, index []int32, first int32)
+
+//go:noescape
+func place16AVX2(slot []int32, source []int32, next []int32, index []int32, first int32)

@@ -12,6 +12,8 @@ func init() {
 		for _, v := range []target{{"AVX512", 16}, {"AVX2", 8}} {
 			v.normRows()
 			v.normRowsGrad()
+			v.routing()
+			v.expertSort()
 		}
 	})
 }
@@ -48,6 +50,31 @@ func (v target) row(n reg.Register, body func(p at)) {
 	left := GP64()
 	MOVQ(n, left)
 	v.each(left, 1, body)
+}
+
+// save stores r for a later load of the same call. The rest of a row stays in a register: what was stored under a
+// mask comes back from the cache alone.
+func (p at) save(r, rest reg.VecVirtual, base reg.Register) {
+	if p.mask == nil {
+		p.store(r, base)
+	} else {
+		VMOVAPS(r, rest)
+	}
+}
+
+// saved is what save stored, in a register that may be written.
+func (p at) saved(rest reg.VecVirtual, base reg.Register) reg.VecVirtual {
+	if p.mask == nil {
+		return p.load(base)
+	}
+	return p.copied(rest)
+}
+
+// copied is a copy of x.
+func (v target) copied(x reg.VecVirtual) reg.VecVirtual {
+	r := v.reg()
+	VMOVAPS(x, r)
+	return r
 }
 
 // normRows norms rows of len(w) elements. A row's sum is one chain of additions: those of the rows overlap.
@@ -92,7 +119,12 @@ func (v target) normRowsGrad() {
 	v.function("normRowsGrad", "func(dx, dw, dy, x, w, rstd []float32, rows, ldx, ldr int)")
 	dx, dw, dy, x, w, rstd, n := base("dx"), base("dw"), base("dy"), base("x"), base("w"), base("rstd"), length("w")
 	rows, ldx, ldr, ldy := Load(Param("rows"), GP64()), distance("ldx"), distance("ldr"), bytesOf(n)
-	inverse := v.inverse(n)
+	inverse, rest := v.inverse(n), v.zero()
+	v.row(n, func(p at) {
+		if p.mask != nil {
+			VMOVAPS(p.load(dw), rest)
+		}
+	})
 	rowLoop(rows, func() {
 		acc, r, c := v.accumulators(1), v.reg(), v.reg()
 		v.row(n, func(p at) {
@@ -108,14 +140,19 @@ func (v target) normRowsGrad() {
 		VMULSS(inverse, s, s)
 		VBROADCASTSS(s, c)
 		v.row(n, func(p at) {
-			d, u, g := p.reg(), p.load(x), p.load(dw)
+			d, u, g := p.reg(), p.load(x), p.saved(rest, dw)
 			VMULPS(p.op(dy), r, d)
 			VFMADD231PS(d, u, g)
-			p.store(g, dw)
+			p.save(g, rest, dw)
 			VMULPS(c, u, u)
 			VFMSUB231PS(p.op(w), d, u)
 			p.store(u, dx)
 		})
 	}, [2]reg.Register{dy, ldy}, [2]reg.Register{dx, ldx}, [2]reg.Register{x, ldx}, [2]reg.Register{rstd, ldr})
+	v.row(n, func(p at) {
+		if p.mask != nil {
+			p.store(rest, dw)
+		}
+	})
 	v.end()
 }
