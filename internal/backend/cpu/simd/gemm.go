@@ -37,6 +37,8 @@ const (
 	// at most directColumns columns to use the copy for.
 	aliasing      = 1024
 	directColumns = 64
+	// Up to transposedColumns columns, a transposed A is used too little to be worth a copy.
+	transposedColumns = 32
 	// Packing B goes through its rows packRows at a time, all columns of each, and prefetches the next as many.
 	packRows = 8
 	// Columns of a transposed operand that packing goes through at a time, all rows of each.

@@ -34,3 +34,15 @@ func transposeStripGo(dst []float32, stored int, src []float32, ld, columns, k0,
 		}
 	}
 }
+
+// packRowPanels copies kc rows of a stored transposed A to panels, as operandA wants them: packRows of them at a time, so
+// that a line which two panels share is read once.
+func packRowPanels(dst, src []float32, ld, rows, kc int) {
+	parts := rowPanels(rows)
+	for k := 0; k < kc; k += packRows {
+		for q := range parts {
+			r0, r1 := cut(rows, parts, q)
+			copyStrip(dst[r0*kc+k*(r1-r0):], r1-r0, src[k*ld+r0:], ld, r1-r0, min(packRows, kc-k))
+		}
+	}
+}

@@ -92,11 +92,13 @@ func (g *Gemm) clear(i0, i1, p0, p1 int) {
 	}
 }
 
-// operandA is where the microkernels read A in a block: element (i, k) is data[i*row + k*col].
+// operandA is where the microkernels read A in a block: element (i, k) is data[i*row + k*col]; or, with panels, panel
+// after panel of the block's rows, each with the rows of one k next to each other.
 type operandA struct {
 	data     []float32
 	row, col int
 	inPlace  bool
+	panels   bool
 }
 
 // tile is a part of C in the making.
@@ -146,6 +148,9 @@ func (t *tile) block(i0, i1, k0, k1 int) {
 			r0, r1 := cut(rows, parts, q)
 			m.rows = r1 - r0
 			m.a = a.data[r0*a.row:]
+			if a.panels {
+				m.a, m.acs = a.data[r0*m.kc:], m.rows
+			}
 			if unread && p == t.p0 && i0+r1 < t.i1 {
 				m.ahead[0].set(t.regionA(i0+r1, min(i0+r1+m.rows, t.i1), k0, k1))
 			}
@@ -198,12 +203,18 @@ func (t *tile) lookAhead(p, i0, i1, k0, k1 int) {
 func rowPanels(rows int) int { return (rows + tiling[current].rows - 1) / tiling[current].rows }
 
 // operandA finds the part of A that a block needs. It is read where it is, unless its rows fall into the same sets of
-// the cache, which would not hold those of a microkernel: then they are copied to rows that do not.
+// the cache, which would not hold those of a microkernel: then they are copied to rows that do not. A transposed A is
+// always copied, unless there are few columns to use it for: a microkernel would take one line or two of each of its
+// rows, which lie in many pages and few sets.
 func (g *Gemm) operandA(ws *Workspace, i0, i1, k0, k1 int) operandA {
 	rows, kc, ld := i1-i0, k1-k0, g.A.Ld
 	switch {
-	case g.A.Trans:
+	case g.A.Trans && g.N <= transposedColumns:
 		return operandA{data: g.A.Data[k0*ld+i0:], row: 1, col: ld, inPlace: true}
+	case g.A.Trans:
+		ws.a = grow(ws.a, rows*kc)
+		packRowPanels(ws.a, g.A.Data[k0*ld+i0:], ld, rows, kc)
+		return operandA{data: ws.a, row: 1, panels: true}
 	case ld%aliasing != 0 || g.N <= directColumns || rows == 1:
 		return operandA{data: g.A.Data[i0*ld+k0:], row: ld, col: 1, inPlace: true}
 	}
