@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"math/bits"
 
 	"jambalaya/internal/backend/cpu/simd"
 )
@@ -26,18 +27,16 @@ func embedding(b *Backend, a *args) func() error {
 	}
 }
 
-// embeddingColumns is the number of columns in a task of the gradient, which adds rows in the order of the
-// tokens: four cache lines.
-const embeddingColumns = 64
-
+// embeddingGrad shares the rows of the table out: who adds to a row does so for all of its tokens, in their order.
+// Neighbours go to different tasks, as frequent tokens often are neighbours.
 func embeddingGrad(b *Backend, a *args) func() error {
 	h, pad := a.In[1].Dim(1), int32(a.Attrs.Int("pad"))
 	ids, dy, dtable := a.ints(), a.in(true), a.out(0)
-	columns := embeddingColumns
-	if b.pool.Workers() == 1 {
-		columns = h // whole rows are read twice as fast
+	parts := 1
+	if workers := b.pool.Workers(); workers > 1 { // each part reads all ids
+		parts = 1 << bits.Len(uint(2*workers))
 	}
-	return step(b.over(h, columns, func(c0, c1, _ int) {
-		simd.EmbeddingGrad(dtable, dy, ids, pad, h, c0, c1)
+	return step(b.over(parts, 1, func(part, _, _ int) {
+		simd.EmbeddingGrad(dtable, dy, ids, pad, h, part, parts)
 	}))
 }

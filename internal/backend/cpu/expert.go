@@ -65,12 +65,10 @@ func misplaced(index []int32, experts int) error {
 }
 
 func dispatch(b *Backend, a *args) func() error {
-	h, k := a.In[0].Dim(1), a.In[1].Dim(1)
-	x := a.in(true)
-	a.ints() // slot is the gradient's
-	source, xs := a.ints(), a.out(0)
-	return step(b.overRows(a.In[2].Size(), h, func(lo, hi, _ int) {
-		simd.Dispatch(xs[lo*h:hi*h], x, source[lo:hi], k, h)
+	rows, k, h := a.In[1].Dim(0), a.In[1].Dim(1), a.In[0].Dim(1)
+	x, slot, xs := a.in(true), a.ints(), a.out(0)
+	return step(b.overRows(rows, (k+1)*h, func(lo, hi, _ int) {
+		simd.Dispatch(xs, x[lo*h:hi*h], slot[lo*k:hi*k], k, h)
 	}))
 }
 

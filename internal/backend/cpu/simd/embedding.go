@@ -9,18 +9,29 @@ func Embedding(y, table []float32, ids []int32, h int) {
 	}
 }
 
-// EmbeddingGrad computes columns [c0, c1) of dtable[vocab,h]: row v is the sum of the rows dy[t] with ids[t] == v,
-// in the order of t; the row of pad (-1: none) stays zero.
-func EmbeddingGrad(dtable, dy []float32, ids []int32, pad int32, h, c0, c1 int) {
-	for at := 0; at+h <= len(dtable); at += h {
-		clear(dtable[at+c0 : at+c1])
+// EmbeddingGrad computes the rows v of dtable[vocab,h] with v%parts == part, parts being a power of 2: the sum of the
+// rows dy[t] with ids[t] == v, in the order of t; the row of pad (-1: none) stays zero.
+func EmbeddingGrad(dtable, dy []float32, ids []int32, pad int32, h, part, parts int) {
+	for v := part; (v+1)*h <= len(dtable); v += parts {
+		clear(dtable[v*h:][:h])
 	}
-	add := vec().add
+	k, last := vec(), -1
+	add := func(t int) {
+		sum := rowOf(dtable, ids[t], h)
+		k.add(sum, sum, dy[t*h:][:h])
+	}
 	for t, id := range ids {
-		if id != pad {
-			sum := rowOf(dtable, id, h)[c0:c1]
-			add(sum, sum, dy[t*h+c0:t*h+c1])
+		if int(id)&(parts-1) != part || id == pad {
+			continue
 		}
+		k.prefetch(dy[t*h:][:h]) // while the last one is added
+		if last >= 0 {
+			add(last)
+		}
+		last = t
+	}
+	if last >= 0 {
+		add(last)
 	}
 }
 

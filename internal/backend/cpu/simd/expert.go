@@ -1,5 +1,7 @@
 package simd
 
+import "unsafe"
+
 // comparedExperts is how many experts each assignment is compared with at most.
 const comparedExperts = 32
 
@@ -39,10 +41,23 @@ func ExpertPlace(slot, source, next, index []int32, first int32) {
 	}
 }
 
-// Dispatch copies to each row of xs[len(source),h] its token's row of x[T,h], k assignments a token.
-func Dispatch(xs, x []float32, source []int32, k, h int) {
-	for row, i := range source {
-		copy(xs[row*h:][:h], x[int(i)/k*h:][:h])
+// streamedFloats is the size from which on rows are stored past the caches, which would fetch every line that is
+// overwritten: whoever reads so many rows finds the first ones in memory anyway. Tests lower it.
+var streamedFloats = 1 << 22
+
+// streamed reports whether rows of h elements are stored past the caches, which takes whole cache lines.
+func streamed(x []float32, h int) bool {
+	return len(x) >= streamedFloats && h%16 == 0 && uintptr(unsafe.Pointer(&x[0]))%64 == 0
+}
+
+// Dispatch copies the rows of x[T,h] to the rows slot[T,k] of xs. Other rows of xs are not touched.
+func Dispatch(xs, x []float32, slot []int32, k, h int) {
+	if r := rows(); r.scatter != nil && streamed(xs, h) && len(slot) > 0 {
+		r.scatter(xs, x[:len(slot)/k*h], slot, k, h)
+		return
+	}
+	for i, s := range slot {
+		copy(rowOf(xs, s, h), x[i/k*h:][:h])
 	}
 }
 
@@ -81,6 +96,10 @@ func Combine(y, ys, weights []float32, slot []int32, k, h int) {
 // CombineGrad is dys[slot[t,k]] = weights[t,k] dy[t] and dweights[t,k] = ys[slot[t,k]] . dy[t] for the tokens of
 // slot; the rows of dys that belong to other tokens are not touched. dys or dweights may be nil.
 func CombineGrad(dys, dweights, ys, weights, dy []float32, slot []int32, k, h int) {
+	if r := rows(); r.combineGrad != nil && dweights != nil && streamed(dys, h) && len(slot) > 0 {
+		r.combineGrad(dys, dweights[:len(slot)], ys, weights[:len(slot)], dy[:len(slot)/k*h], slot, k, h)
+		return
+	}
 	v := vec()
 	for i, s := range slot {
 		row := dy[i/k*h:][:h]

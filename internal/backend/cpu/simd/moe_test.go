@@ -172,10 +172,13 @@ func TestExpertSort(t *testing.T) {
 }
 
 func TestExperts(t *testing.T) {
+	defer func(n int) { streamedFloats = n }(streamedFloats)
 	eachLevel(t, func(t *testing.T) {
 		for _, k := range []int{1, 2, 3} {
-			for _, h := range []int{1, 16, 37} {
-				testExperts(t, 6, k, h, 4)
+			for _, h := range []int{1, 16, 37, 80, 144} {
+				for _, streamedFloats = range []int{1, math.MaxInt} {
+					testExperts(t, 6, k, h, 4)
+				}
 			}
 		}
 	})
@@ -187,7 +190,7 @@ func testExperts(t *testing.T, rows, k, h, experts int) {
 	for i := range index {
 		index[i] = int32(s.IntN(experts-1) + i%2) // expert 0 or 3 may be empty
 	}
-	slot, source := sortExperts(t, index, experts, 0)
+	slot, _ := sortExperts(t, index, experts, 0)
 
 	x, xs, dx := s.normal(rows*h, 1), s.junk(rows*k*h), s.junk(rows*h)
 	ys, weights, y := s.normal(rows*k*h, 1), s.normal(rows*k, 1), s.junk(rows*h)
@@ -204,7 +207,7 @@ func testExperts(t *testing.T, rows, k, h, experts int) {
 			wantDw[i] += float64(ys[at]) * float64(x[tok])
 		}
 	}
-	Dispatch(xs, x, source, k, h)
+	Dispatch(xs, x, slot, k, h)
 	near(t, "xs", xs, wantXs, 0)
 	DispatchGrad(dx, ys, slot, k, h)
 	near(t, "dx", dx, wantDx, 1e-6)

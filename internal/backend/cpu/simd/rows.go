@@ -21,6 +21,11 @@ type rowKernels struct {
 	// ExpertPlace for at most so many experts. nil: the general form is used.
 	count           func(x []int32, e int32) int64
 	place8, place16 func(slot, source, next, index []int32, first int32)
+
+	// scatter and combineGrad are Dispatch and CombineGrad past the caches, of rows of whole cache lines (see
+	// streamed). nil: there are none.
+	scatter     func(xs, x []float32, slot []int32, k, h int)
+	combineGrad func(dys, dweights, ys, weights, dy []float32, slot []int32, k, h int)
 }
 
 type routerTopKernel func(probs, weights []float32, index []int32, logits, columns []float32, experts, groups, renormalise int)

@@ -10,6 +10,8 @@ func init() {
 		count:        countAVX512,
 		place8:       place8AVX512,
 		place16:      place16AVX512,
+		scatter:      scatterAVX512,
+		combineGrad:  combineGradAVX512,
 	}
 	rowTables[levelAVX2] = &rowKernels{
 		normRows:     normRowsAVX2,
@@ -20,5 +22,7 @@ func init() {
 		count:        countAVX2,
 		place8:       place8AVX2,
 		place16:      place16AVX2,
+		scatter:      scatterAVX2,
+		combineGrad:  combineGradAVX2,
 	}
 }

@@ -1634,6 +1634,149 @@ DATA units4<>+112(SB)/8, $0x0100000000000000
 DATA units4<>+120(SB)/8, $0x1000000000000000
 GLOBL units4<>(SB), RODATA|NOPTR, $128
 
+// func scatterAVX512(dst []float32, src []float32, slot []int32, k int, h int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scatterAVX512(SB), NOSPLIT, $0-88
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ slot_base+48(FP), DX
+	MOVQ slot_len+56(FP), BX
+	MOVQ k+72(FP), SI
+	MOVQ h+80(FP), DI
+	SHLQ $0x02, DI
+	SHLQ $0x02, BX
+	ADDQ DX, BX
+
+token67:
+	MOVQ SI, R8
+
+choice68:
+	MOVLQSX (DX), R9
+	IMULQ   DI, R9
+	ADDQ    AX, R9
+	XORQ    R10, R10
+
+vectors69:
+	VMOVUPS  (CX)(R10*1), Z0
+	VMOVNTPS Z0, (R9)(R10*1)
+	ADDQ     $0x40, R10
+	CMPQ     R10, DI
+	JL       vectors69
+	ADDQ     $0x04, DX
+	DECQ     R8
+	JNZ      choice68
+	ADDQ     DI, CX
+	CMPQ     DX, BX
+	JL       token67
+	SFENCE
+	VZEROUPPER
+	RET
+
+// func combineGradAVX512(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
+TEXT ·combineGradAVX512(SB), NOSPLIT, $0-160
+	MOVQ dys_base+0(FP), AX
+	MOVQ dweights_base+24(FP), CX
+	MOVQ ys_base+48(FP), DX
+	MOVQ weights_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ slot_base+120(FP), DI
+	MOVQ slot_len+128(FP), R8
+	SHLQ $0x02, R8
+	ADDQ DI, R8
+	MOVQ h+152(FP), R10
+	SHLQ $0x02, R10
+
+token70:
+	MOVQ k+144(FP), R9
+
+choice71:
+	MOVLQSX      (DI), R12
+	IMULQ        R10, R12
+	LEAQ         (DX)(R12*1), R11
+	ADDQ         AX, R12
+	VXORPS       Z0, Z0, Z0
+	VXORPS       Z1, Z1, Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VBROADCASTSS (BX), Z4
+	MOVQ         h+152(FP), R13
+	XORQ         R14, R14
+	SUBQ         $+64, R13
+	JL           done73
+
+loop72:
+	VMOVUPS     (SI)(R14*1), Z5
+	VFMADD231PS (R11)(R14*1), Z5, Z0
+	VMULPS      Z4, Z5, Z5
+	VMOVNTPS    Z5, (R12)(R14*1)
+	VMOVUPS     64(SI)(R14*1), Z5
+	VFMADD231PS 64(R11)(R14*1), Z5, Z1
+	VMULPS      Z4, Z5, Z5
+	VMOVNTPS    Z5, 64(R12)(R14*1)
+	VMOVUPS     128(SI)(R14*1), Z5
+	VFMADD231PS 128(R11)(R14*1), Z5, Z2
+	VMULPS      Z4, Z5, Z5
+	VMOVNTPS    Z5, 128(R12)(R14*1)
+	VMOVUPS     192(SI)(R14*1), Z5
+	VFMADD231PS 192(R11)(R14*1), Z5, Z3
+	VMULPS      Z4, Z5, Z5
+	VMOVNTPS    Z5, 192(R12)(R14*1)
+	ADDQ        $+256, R14
+	SUBQ        $+64, R13
+	JGE         loop72
+
+done73:
+	ADDQ $+64, R13
+	SUBQ $+16, R13
+	JL   done75
+
+loop74:
+	VMOVUPS     (SI)(R14*1), Z5
+	VFMADD231PS (R11)(R14*1), Z5, Z0
+	VMULPS      Z4, Z5, Z5
+	VMOVNTPS    Z5, (R12)(R14*1)
+	ADDQ        $+64, R14
+	SUBQ        $+16, R13
+	JGE         loop74
+
+done75:
+	ADDQ        $+16, R13
+	TESTQ       R13, R13
+	JZ          end76
+	MOVQ        $-1, R12
+	BZHIQ       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (SI)(R14*1), K1, Z5
+	VMOVUPS.Z   (R11)(R14*1), K1, Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMULPS      Z4, Z5, Z5
+
+end76:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x0e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, (CX)
+	ADDQ          $0x04, DI
+	ADDQ          $0x04, BX
+	ADDQ          $0x04, CX
+	DECQ          R9
+	JNZ           choice71
+	ADDQ          R10, SI
+	CMPQ          DI, R8
+	JL            token70
+	SFENCE
+	VZEROUPPER
+	RET
+
 // func normRowsAVX2(y []float32, rstd []float32, x []float32, w []float32, rows int, ldx int, ldr int, eps float32)
 // Requires: AVX, AVX2, FMA3, SSE
 TEXT ·normRowsAVX2(SB), NOSPLIT, $0-124
@@ -1656,31 +1799,31 @@ TEXT ·normRowsAVX2(SB), NOSPLIT, $0-124
 	VCVTSI2SSQ   SI, X2, X2
 	VDIVSS       X2, X3, X2
 
-row67:
+row77:
 	VXORPS Y3, Y3, Y3
 	MOVQ   SI, R11
 	XORQ   R12, R12
 	SUBQ   $+8, R11
-	JL     done69
+	JL     done79
 
-loop68:
+loop78:
 	VMOVUPS     (DX)(R12*1), Y4
 	VFMADD231PS Y4, Y4, Y3
 	ADDQ        $+32, R12
 	SUBQ        $+8, R11
-	JGE         loop68
+	JGE         loop78
 
-done69:
+done79:
 	ADDQ        $+8, R11
 	TESTQ       R11, R11
-	JZ          end70
+	JZ          end80
 	LEAQ        laneMasks<>+0(SB), R13
 	NEGQ        R11
 	VMOVUPS     32(R13)(R11*4), Y4
 	VMASKMOVPS  (DX)(R12*1), Y4, Y4
 	VFMADD231PS Y4, Y4, Y3
 
-end70:
+end80:
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0x0e, X3, X4
@@ -1695,20 +1838,20 @@ end70:
 	MOVQ         SI, R11
 	XORQ         R12, R12
 	SUBQ         $+8, R11
-	JL           done72
+	JL           done82
 
-loop71:
+loop81:
 	VMULPS  (DX)(R12*1), Y3, Y4
 	VMULPS  (BX)(R12*1), Y4, Y4
 	VMOVUPS Y4, (AX)(R12*1)
 	ADDQ    $+32, R12
 	SUBQ    $+8, R11
-	JGE     loop71
+	JGE     loop81
 
-done72:
+done82:
 	ADDQ       $+8, R11
 	TESTQ      R11, R11
-	JZ         end73
+	JZ         end83
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R11
 	VMOVUPS    32(R13)(R11*4), Y4
@@ -1718,12 +1861,12 @@ done72:
 	VMULPS     Y5, Y3, Y3
 	VMASKMOVPS Y3, Y4, (AX)(R12*1)
 
-end73:
+end83:
 	ADDQ R10, AX
 	ADDQ R8, DX
 	ADDQ R9, CX
 	DECQ DI
-	JNZ  row67
+	JNZ  row77
 	VZEROUPPER
 	RET
 
@@ -1770,43 +1913,43 @@ TEXT ·normRowsGradAVX2(SB), NOSPLIT, $0-168
 	MOVQ         R8, R13
 	XORQ         R14, R14
 	SUBQ         $+8, R13
-	JL           done75
+	JL           done85
 
-loop74:
+loop84:
 	ADDQ $+32, R14
 	SUBQ $+8, R13
-	JGE  loop74
+	JGE  loop84
 
-done75:
+done85:
 	ADDQ       $+8, R13
 	TESTQ      R13, R13
-	JZ         end76
+	JZ         end86
 	LEAQ       laneMasks<>+0(SB), R15
 	NEGQ       R13
 	VMOVUPS    32(R15)(R13*4), Y1
 	VMASKMOVPS (CX)(R14*1), Y1, Y1
 	VMOVAPS    Y1, Y1
 
-end76:
-row77:
+end86:
+row87:
 	VXORPS Y2, Y2, Y2
 	MOVQ   R8, R13
 	XORQ   R14, R14
 	SUBQ   $+8, R13
-	JL     done79
+	JL     done89
 
-loop78:
+loop88:
 	VMOVUPS     (DX)(R14*1), Y3
 	VMULPS      (BX)(R14*1), Y3, Y3
 	VFMADD231PS (SI)(R14*1), Y3, Y2
 	ADDQ        $+32, R14
 	SUBQ        $+8, R13
-	JGE         loop78
+	JGE         loop88
 
-done79:
+done89:
 	ADDQ        $+8, R13
 	TESTQ       R13, R13
-	JZ          end80
+	JZ          end90
 	LEAQ        laneMasks<>+0(SB), R15
 	NEGQ        R13
 	VMOVUPS     32(R15)(R13*4), Y3
@@ -1816,7 +1959,7 @@ done79:
 	VMASKMOVPS  (SI)(R14*1), Y3, Y3
 	VFMADD231PS Y3, Y4, Y2
 
-end80:
+end90:
 	VBROADCASTSS (DI), Y3
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPS       X4, X2, X2
@@ -1832,9 +1975,9 @@ end80:
 	MOVQ         R8, R13
 	XORQ         R14, R14
 	SUBQ         $+8, R13
-	JL           done82
+	JL           done92
 
-loop81:
+loop91:
 	VMOVUPS     (BX)(R14*1), Y5
 	VMOVUPS     (CX)(R14*1), Y6
 	VMULPS      (DX)(R14*1), Y3, Y4
@@ -1845,12 +1988,12 @@ loop81:
 	VMOVUPS     Y5, (AX)(R14*1)
 	ADDQ        $+32, R14
 	SUBQ        $+8, R13
-	JGE         loop81
+	JGE         loop91
 
-done82:
+done92:
 	ADDQ        $+8, R13
 	TESTQ       R13, R13
-	JZ          end83
+	JZ          end93
 	LEAQ        laneMasks<>+0(SB), R15
 	NEGQ        R13
 	VMOVUPS     32(R15)(R13*4), Y4
@@ -1865,355 +2008,39 @@ done82:
 	VFMSUB231PS Y2, Y3, Y5
 	VMASKMOVPS  Y5, Y4, (AX)(R14*1)
 
-end83:
+end93:
 	ADDQ R12, DX
 	ADDQ R10, AX
 	ADDQ R10, BX
 	ADDQ R11, DI
 	DECQ R9
-	JNZ  row77
+	JNZ  row87
 	MOVQ R8, AX
 	XORQ DX, DX
 	SUBQ $+8, AX
-	JL   done85
+	JL   done95
 
-loop84:
+loop94:
 	ADDQ $+32, DX
 	SUBQ $+8, AX
-	JGE  loop84
+	JGE  loop94
 
-done85:
+done95:
 	ADDQ       $+8, AX
 	TESTQ      AX, AX
-	JZ         end86
+	JZ         end96
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       AX
 	VMOVUPS    32(BX)(AX*4), Y0
 	VMASKMOVPS Y1, Y0, (CX)(DX*1)
 
-end86:
+end96:
 	VZEROUPPER
 	RET
 
 // func routerTop1AVX2(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·routerTop1AVX2(SB), NOSPLIT, $0-144
-	MOVQ         probs_base+0(FP), AX
-	MOVQ         weights_base+24(FP), CX
-	MOVQ         index_base+48(FP), DX
-	MOVQ         logits_base+72(FP), BX
-	MOVQ         columns_base+96(FP), SI
-	MOVQ         experts+120(FP), DI
-	MOVQ         groups+128(FP), R8
-	MOVQ         DI, R9
-	SHLQ         $0x02, R9
-	VBROADCASTSS constc2d00000<>+0(SB), Y0
-	VBROADCASTSS const42b20000<>+0(SB), Y1
-
-group87:
-	XORQ R10, R10
-	MOVQ SI, R11
-	MOVQ DI, R12
-	SUBQ $0x08, R12
-	JL   rest89
-
-block88:
-	LEAQ       (BX)(R10*1), R13
-	LEAQ       (R9)(R9*2), R14
-	VMOVUPS    (R13), Y2
-	VMOVUPS    (R13)(R9*1), Y3
-	VMOVUPS    (R13)(R9*2), Y4
-	VMOVUPS    (R13)(R14*1), Y5
-	LEAQ       (R13)(R9*4), R13
-	VMOVUPS    (R13), Y6
-	VMOVUPS    (R13)(R9*1), Y7
-	VMOVUPS    (R13)(R9*2), Y8
-	VMOVUPS    (R13)(R14*1), Y9
-	VUNPCKLPS  Y3, Y2, Y10
-	VUNPCKHPS  Y3, Y2, Y11
-	VUNPCKLPS  Y5, Y4, Y3
-	VUNPCKHPS  Y5, Y4, Y5
-	VUNPCKLPD  Y3, Y10, Y2
-	VUNPCKHPD  Y3, Y10, Y3
-	VUNPCKLPD  Y5, Y11, Y4
-	VUNPCKHPD  Y5, Y11, Y5
-	VUNPCKLPS  Y7, Y6, Y10
-	VUNPCKHPS  Y7, Y6, Y11
-	VUNPCKLPS  Y9, Y8, Y7
-	VUNPCKHPS  Y9, Y8, Y9
-	VUNPCKLPD  Y7, Y10, Y6
-	VUNPCKHPD  Y7, Y10, Y7
-	VUNPCKLPD  Y9, Y11, Y8
-	VUNPCKHPD  Y9, Y11, Y9
-	VPERM2F128 $0x20, Y6, Y2, Y10
-	VPERM2F128 $0x31, Y6, Y2, Y2
-	VMOVUPS    Y10, (R11)
-	VMOVUPS    Y2, 128(R11)
-	VPERM2F128 $0x20, Y7, Y3, Y2
-	VPERM2F128 $0x31, Y7, Y3, Y3
-	VMOVUPS    Y2, 32(R11)
-	VMOVUPS    Y3, 160(R11)
-	VPERM2F128 $0x20, Y8, Y4, Y2
-	VPERM2F128 $0x31, Y8, Y4, Y3
-	VMOVUPS    Y2, 64(R11)
-	VMOVUPS    Y3, 192(R11)
-	VPERM2F128 $0x20, Y9, Y5, Y2
-	VPERM2F128 $0x31, Y9, Y5, Y3
-	VMOVUPS    Y2, 96(R11)
-	VMOVUPS    Y3, 224(R11)
-	ADDQ       $0x20, R10
-	ADDQ       $+256, R11
-	SUBQ       $0x08, R12
-	JGE        block88
-
-rest89:
-	ADDQ       $0x08, R12
-	JZ         end90
-	LEAQ       laneMasks<>+0(SB), R13
-	NEGQ       R12
-	VMOVUPS    32(R13)(R12*4), Y2
-	VMOVAPS    Y2, Y2
-	LEAQ       (BX)(R10*1), R10
-	LEAQ       (R9)(R9*2), R12
-	VMASKMOVPS (R10), Y2, Y3
-	VMASKMOVPS (R10)(R9*1), Y2, Y4
-	VMASKMOVPS (R10)(R9*2), Y2, Y5
-	VMASKMOVPS (R10)(R12*1), Y2, Y6
-	LEAQ       (R10)(R9*4), R10
-	VMASKMOVPS (R10), Y2, Y7
-	VMASKMOVPS (R10)(R9*1), Y2, Y8
-	VMASKMOVPS (R10)(R9*2), Y2, Y9
-	VMASKMOVPS (R10)(R12*1), Y2, Y2
-	VUNPCKLPS  Y4, Y3, Y10
-	VUNPCKHPS  Y4, Y3, Y11
-	VUNPCKLPS  Y6, Y5, Y4
-	VUNPCKHPS  Y6, Y5, Y6
-	VUNPCKLPD  Y4, Y10, Y3
-	VUNPCKHPD  Y4, Y10, Y4
-	VUNPCKLPD  Y6, Y11, Y5
-	VUNPCKHPD  Y6, Y11, Y6
-	VUNPCKLPS  Y8, Y7, Y10
-	VUNPCKHPS  Y8, Y7, Y11
-	VUNPCKLPS  Y2, Y9, Y8
-	VUNPCKHPS  Y2, Y9, Y2
-	VUNPCKLPD  Y8, Y10, Y7
-	VUNPCKHPD  Y8, Y10, Y8
-	VUNPCKLPD  Y2, Y11, Y9
-	VUNPCKHPD  Y2, Y11, Y2
-	VPERM2F128 $0x20, Y7, Y3, Y10
-	VPERM2F128 $0x31, Y7, Y3, Y3
-	VMOVUPS    Y10, (R11)
-	VMOVUPS    Y3, 128(R11)
-	VPERM2F128 $0x20, Y8, Y4, Y3
-	VPERM2F128 $0x31, Y8, Y4, Y4
-	VMOVUPS    Y3, 32(R11)
-	VMOVUPS    Y4, 160(R11)
-	VPERM2F128 $0x20, Y9, Y5, Y3
-	VPERM2F128 $0x31, Y9, Y5, Y4
-	VMOVUPS    Y3, 64(R11)
-	VMOVUPS    Y4, 192(R11)
-	VPERM2F128 $0x20, Y2, Y6, Y3
-	VPERM2F128 $0x31, Y2, Y6, Y2
-	VMOVUPS    Y3, 96(R11)
-	VMOVUPS    Y2, 224(R11)
-
-end90:
-	VBROADCASTSS constff800000<>+0(SB), Y2
-	VBROADCASTSS constff800000<>+0(SB), Y3
-	MOVQ         SI, R10
-	MOVQ         DI, R11
-
-expert91:
-	VMAXPS       (R10), Y2, Y2
-	ADDQ         $0x20, R10
-	DECQ         R11
-	JNZ          expert91
-	VXORPS       Y4, Y4, Y4
-	VMOVAPS      Y3, Y3
-	VBROADCASTSS const00000000<>+0(SB), Y5
-	VXORPS       Y6, Y6, Y6
-	MOVQ         SI, R10
-	MOVQ         DI, R11
-
-expert92:
-	VMOVUPS      (R10), Y7
-	VSUBPS       Y2, Y7, Y7
-	VMAXPS       Y7, Y0, Y7
-	VMINPS       Y7, Y1, Y7
-	VMULPS       const3fb8aa3b<>+0(SB), Y7, Y8
-	VROUNDPS     $0x00, Y8, Y8
-	VFNMADD231PS const3f318000<>+0(SB), Y8, Y7
-	VFNMADD231PS constb95e8083<>+0(SB), Y8, Y7
-	VMOVUPS      const3ab6887e<>+0(SB), Y9
-	VFMADD213PS  const3c0905b1<>+0(SB), Y7, Y9
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y7, Y9
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y7, Y9
-	VFMADD213PS  const3f000000<>+0(SB), Y7, Y9
-	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
-	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
-	VCVTPS2DQ    Y8, Y8
-	VPSRAD       $0x01, Y8, Y7
-	VPSUBD       Y7, Y8, Y8
-	VPADDD       const0000007f<>+0(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       const0000007f<>+0(SB), Y8, Y8
-	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y7, Y9, Y9
-	VMULPS       Y8, Y9, Y7
-	VMOVUPS      Y7, (R10)
-	VADDPS       Y7, Y4, Y4
-	VCMPPS       $0x1e, Y3, Y7, Y8
-	VMAXPS       Y3, Y7, Y3
-	VBLENDVPS    Y8, Y6, Y5, Y5
-	VPADDD       const00000001<>+0(SB), Y6, Y6
-	ADDQ         $0x20, R10
-	DECQ         R11
-	JNZ          expert92
-	VBROADCASTSS const3f800000<>+0(SB), Y2
-	VDIVPS       Y4, Y2, Y2
-	VMOVAPS      Y2, Y4
-	MOVQ         renormalise+136(FP), R10
-	TESTQ        R10, R10
-	JZ           plain93
-	VMOVAPS      Y3, Y4
-	VBROADCASTSS const3f800000<>+0(SB), Y6
-	VDIVPS       Y4, Y6, Y4
-
-plain93:
-	VMULPS  Y4, Y3, Y3
-	VMOVUPS Y3, (CX)
-	VMOVUPS Y5, (DX)
-	XORQ    R10, R10
-	MOVQ    SI, R11
-	MOVQ    DI, R12
-	SUBQ    $0x08, R12
-	JL      rest95
-
-block94:
-	VMULPS     (R11), Y2, Y3
-	VMULPS     32(R11), Y2, Y4
-	VMULPS     64(R11), Y2, Y5
-	VMULPS     96(R11), Y2, Y6
-	VMULPS     128(R11), Y2, Y7
-	VMULPS     160(R11), Y2, Y8
-	VMULPS     192(R11), Y2, Y9
-	VMULPS     224(R11), Y2, Y10
-	VUNPCKLPS  Y4, Y3, Y11
-	VUNPCKHPS  Y4, Y3, Y12
-	VUNPCKLPS  Y6, Y5, Y4
-	VUNPCKHPS  Y6, Y5, Y6
-	VUNPCKLPD  Y4, Y11, Y3
-	VUNPCKHPD  Y4, Y11, Y4
-	VUNPCKLPD  Y6, Y12, Y5
-	VUNPCKHPD  Y6, Y12, Y6
-	VUNPCKLPS  Y8, Y7, Y11
-	VUNPCKHPS  Y8, Y7, Y12
-	VUNPCKLPS  Y10, Y9, Y8
-	VUNPCKHPS  Y10, Y9, Y10
-	VUNPCKLPD  Y8, Y11, Y7
-	VUNPCKHPD  Y8, Y11, Y8
-	VUNPCKLPD  Y10, Y12, Y9
-	VUNPCKHPD  Y10, Y12, Y10
-	VPERM2F128 $0x31, Y7, Y3, Y11
-	VPERM2F128 $0x20, Y7, Y3, Y3
-	VPERM2F128 $0x31, Y8, Y4, Y7
-	VPERM2F128 $0x20, Y8, Y4, Y4
-	VPERM2F128 $0x31, Y9, Y5, Y8
-	VPERM2F128 $0x20, Y9, Y5, Y5
-	VPERM2F128 $0x31, Y10, Y6, Y9
-	VPERM2F128 $0x20, Y10, Y6, Y6
-	LEAQ       (AX)(R10*1), R13
-	LEAQ       (R9)(R9*2), R14
-	VMOVUPS    Y3, (R13)
-	VMOVUPS    Y4, (R13)(R9*1)
-	VMOVUPS    Y5, (R13)(R9*2)
-	VMOVUPS    Y6, (R13)(R14*1)
-	LEAQ       (R13)(R9*4), R13
-	VMOVUPS    Y11, (R13)
-	VMOVUPS    Y7, (R13)(R9*1)
-	VMOVUPS    Y8, (R13)(R9*2)
-	VMOVUPS    Y9, (R13)(R14*1)
-	ADDQ       $0x20, R10
-	ADDQ       $+256, R11
-	SUBQ       $0x08, R12
-	JGE        block94
-
-rest95:
-	ADDQ       $0x08, R12
-	JZ         end96
-	LEAQ       laneMasks<>+0(SB), R13
-	NEGQ       R12
-	VMOVUPS    32(R13)(R12*4), Y3
-	VMOVAPS    Y3, Y3
-	VMULPS     (R11), Y2, Y4
-	VMULPS     32(R11), Y2, Y5
-	VMULPS     64(R11), Y2, Y6
-	VMULPS     96(R11), Y2, Y7
-	VMULPS     128(R11), Y2, Y8
-	VMULPS     160(R11), Y2, Y9
-	VMULPS     192(R11), Y2, Y10
-	VMULPS     224(R11), Y2, Y2
-	VUNPCKLPS  Y5, Y4, Y11
-	VUNPCKHPS  Y5, Y4, Y12
-	VUNPCKLPS  Y7, Y6, Y5
-	VUNPCKHPS  Y7, Y6, Y7
-	VUNPCKLPD  Y5, Y11, Y4
-	VUNPCKHPD  Y5, Y11, Y5
-	VUNPCKLPD  Y7, Y12, Y6
-	VUNPCKHPD  Y7, Y12, Y7
-	VUNPCKLPS  Y9, Y8, Y11
-	VUNPCKHPS  Y9, Y8, Y12
-	VUNPCKLPS  Y2, Y10, Y9
-	VUNPCKHPS  Y2, Y10, Y2
-	VUNPCKLPD  Y9, Y11, Y8
-	VUNPCKHPD  Y9, Y11, Y9
-	VUNPCKLPD  Y2, Y12, Y10
-	VUNPCKHPD  Y2, Y12, Y2
-	VPERM2F128 $0x31, Y8, Y4, Y11
-	VPERM2F128 $0x20, Y8, Y4, Y4
-	VPERM2F128 $0x31, Y9, Y5, Y8
-	VPERM2F128 $0x20, Y9, Y5, Y5
-	VPERM2F128 $0x31, Y10, Y6, Y9
-	VPERM2F128 $0x20, Y10, Y6, Y6
-	VPERM2F128 $0x31, Y2, Y7, Y10
-	VPERM2F128 $0x20, Y2, Y7, Y7
-	LEAQ       (AX)(R10*1), R10
-	LEAQ       (R9)(R9*2), R11
-	VMASKMOVPS Y4, Y3, (R10)
-	VMASKMOVPS Y5, Y3, (R10)(R9*1)
-	VMASKMOVPS Y6, Y3, (R10)(R9*2)
-	VMASKMOVPS Y7, Y3, (R10)(R11*1)
-	LEAQ       (R10)(R9*4), R10
-	VMASKMOVPS Y11, Y3, (R10)
-	VMASKMOVPS Y8, Y3, (R10)(R9*1)
-	VMASKMOVPS Y9, Y3, (R10)(R9*2)
-	VMASKMOVPS Y10, Y3, (R10)(R11*1)
-
-end96:
-	MOVQ R9, R10
-	SHLQ $0x03, R10
-	ADDQ R10, BX
-	ADDQ R10, AX
-	ADDQ $0x20, CX
-	ADDQ $0x20, DX
-	DECQ R8
-	JNZ  group87
-	VZEROUPPER
-	RET
-
-DATA const0000007f<>+0(SB)/4, $0x0000007f
-DATA const0000007f<>+4(SB)/4, $0x0000007f
-DATA const0000007f<>+8(SB)/4, $0x0000007f
-DATA const0000007f<>+12(SB)/4, $0x0000007f
-DATA const0000007f<>+16(SB)/4, $0x0000007f
-DATA const0000007f<>+20(SB)/4, $0x0000007f
-DATA const0000007f<>+24(SB)/4, $0x0000007f
-DATA const0000007f<>+28(SB)/4, $0x0000007f
-GLOBL const0000007f<>(SB), RODATA|NOPTR, $32
-
-// func routerTop2AVX2(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·routerTop2AVX2(SB), NOSPLIT, $0-144
 	MOVQ         probs_base+0(FP), AX
 	MOVQ         weights_base+24(FP), CX
 	MOVQ         index_base+48(FP), DX
@@ -2345,51 +2172,43 @@ expert101:
 	DECQ         R11
 	JNZ          expert101
 	VXORPS       Y4, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VBROADCASTSS const00000000<>+0(SB), Y6
 	VMOVAPS      Y3, Y3
-	VBROADCASTSS const00000001<>+0(SB), Y7
-	VXORPS       Y8, Y8, Y8
+	VBROADCASTSS const00000000<>+0(SB), Y5
+	VXORPS       Y6, Y6, Y6
 	MOVQ         SI, R10
 	MOVQ         DI, R11
 
 expert102:
-	VMOVUPS      (R10), Y9
-	VSUBPS       Y2, Y9, Y9
-	VMAXPS       Y9, Y0, Y9
-	VMINPS       Y9, Y1, Y9
-	VMULPS       const3fb8aa3b<>+0(SB), Y9, Y10
-	VROUNDPS     $0x00, Y10, Y10
-	VFNMADD231PS const3f318000<>+0(SB), Y10, Y9
-	VFNMADD231PS constb95e8083<>+0(SB), Y10, Y9
-	VMOVUPS      const3ab6887e<>+0(SB), Y11
-	VFMADD213PS  const3c0905b1<>+0(SB), Y9, Y11
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y9, Y11
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y9, Y11
-	VFMADD213PS  const3f000000<>+0(SB), Y9, Y11
-	VFMADD213PS  const3f800000<>+0(SB), Y9, Y11
-	VFMADD213PS  const3f800000<>+0(SB), Y9, Y11
-	VCVTPS2DQ    Y10, Y10
-	VPSRAD       $0x01, Y10, Y9
-	VPSUBD       Y9, Y10, Y10
-	VPADDD       const0000007f<>+0(SB), Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       const0000007f<>+0(SB), Y10, Y10
-	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y9, Y11, Y11
-	VMULPS       Y10, Y11, Y9
-	VMOVUPS      Y9, (R10)
-	VADDPS       Y9, Y4, Y4
-	VCMPPS       $0x1e, Y5, Y9, Y10
-	VCMPPS       $0x1e, Y3, Y9, Y11
-	VMOVAPS      Y8, Y13
-	VMINPS       Y5, Y9, Y12
-	VBLENDVPS    Y10, Y6, Y13, Y13
-	VMAXPS       Y5, Y9, Y5
-	VBLENDVPS    Y10, Y8, Y6, Y6
-	VMAXPS       Y3, Y12, Y3
-	VBLENDVPS    Y11, Y13, Y7, Y7
-	VPADDD       const00000001<>+0(SB), Y8, Y8
+	VMOVUPS      (R10), Y7
+	VSUBPS       Y2, Y7, Y7
+	VMAXPS       Y7, Y0, Y7
+	VMINPS       Y7, Y1, Y7
+	VMULPS       const3fb8aa3b<>+0(SB), Y7, Y8
+	VROUNDPS     $0x00, Y8, Y8
+	VFNMADD231PS const3f318000<>+0(SB), Y8, Y7
+	VFNMADD231PS constb95e8083<>+0(SB), Y8, Y7
+	VMOVUPS      const3ab6887e<>+0(SB), Y9
+	VFMADD213PS  const3c0905b1<>+0(SB), Y7, Y9
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y7, Y9
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f000000<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y7
+	VPSUBD       Y7, Y8, Y8
+	VPADDD       const0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       const0000007f<>+0(SB), Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y7, Y9, Y9
+	VMULPS       Y8, Y9, Y7
+	VMOVUPS      Y7, (R10)
+	VADDPS       Y7, Y4, Y4
+	VCMPPS       $0x1e, Y3, Y7, Y8
+	VMAXPS       Y3, Y7, Y3
+	VBLENDVPS    Y8, Y6, Y5, Y5
+	VPADDD       const00000001<>+0(SB), Y6, Y6
 	ADDQ         $0x20, R10
 	DECQ         R11
 	JNZ          expert102
@@ -2399,31 +2218,19 @@ expert102:
 	MOVQ         renormalise+136(FP), R10
 	TESTQ        R10, R10
 	JZ           plain103
-	VMOVAPS      Y5, Y4
-	VADDPS       Y3, Y4, Y4
-	VBROADCASTSS const3f800000<>+0(SB), Y8
-	VDIVPS       Y4, Y8, Y4
+	VMOVAPS      Y3, Y4
+	VBROADCASTSS const3f800000<>+0(SB), Y6
+	VDIVPS       Y4, Y6, Y4
 
 plain103:
-	VMULPS     Y4, Y5, Y5
-	VMULPS     Y4, Y3, Y3
-	VUNPCKLPS  Y3, Y5, Y4
-	VUNPCKHPS  Y3, Y5, Y3
-	VPERM2F128 $0x20, Y3, Y4, Y5
-	VMOVUPS    Y5, (CX)
-	VPERM2F128 $0x31, Y3, Y4, Y5
-	VMOVUPS    Y5, 32(CX)
-	VUNPCKLPS  Y7, Y6, Y3
-	VUNPCKHPS  Y7, Y6, Y4
-	VPERM2F128 $0x20, Y4, Y3, Y5
-	VMOVUPS    Y5, (DX)
-	VPERM2F128 $0x31, Y4, Y3, Y5
-	VMOVUPS    Y5, 32(DX)
-	XORQ       R10, R10
-	MOVQ       SI, R11
-	MOVQ       DI, R12
-	SUBQ       $0x08, R12
-	JL         rest105
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, (CX)
+	VMOVUPS Y5, (DX)
+	XORQ    R10, R10
+	MOVQ    SI, R11
+	MOVQ    DI, R12
+	SUBQ    $0x08, R12
+	JL      rest105
 
 block104:
 	VMULPS     (R11), Y2, Y3
@@ -2530,10 +2337,346 @@ end106:
 	SHLQ $0x03, R10
 	ADDQ R10, BX
 	ADDQ R10, AX
+	ADDQ $0x20, CX
+	ADDQ $0x20, DX
+	DECQ R8
+	JNZ  group97
+	VZEROUPPER
+	RET
+
+DATA const0000007f<>+0(SB)/4, $0x0000007f
+DATA const0000007f<>+4(SB)/4, $0x0000007f
+DATA const0000007f<>+8(SB)/4, $0x0000007f
+DATA const0000007f<>+12(SB)/4, $0x0000007f
+DATA const0000007f<>+16(SB)/4, $0x0000007f
+DATA const0000007f<>+20(SB)/4, $0x0000007f
+DATA const0000007f<>+24(SB)/4, $0x0000007f
+DATA const0000007f<>+28(SB)/4, $0x0000007f
+GLOBL const0000007f<>(SB), RODATA|NOPTR, $32
+
+// func routerTop2AVX2(probs []float32, weights []float32, index []int32, logits []float32, columns []float32, experts int, groups int, renormalise int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·routerTop2AVX2(SB), NOSPLIT, $0-144
+	MOVQ         probs_base+0(FP), AX
+	MOVQ         weights_base+24(FP), CX
+	MOVQ         index_base+48(FP), DX
+	MOVQ         logits_base+72(FP), BX
+	MOVQ         columns_base+96(FP), SI
+	MOVQ         experts+120(FP), DI
+	MOVQ         groups+128(FP), R8
+	MOVQ         DI, R9
+	SHLQ         $0x02, R9
+	VBROADCASTSS constc2d00000<>+0(SB), Y0
+	VBROADCASTSS const42b20000<>+0(SB), Y1
+
+group107:
+	XORQ R10, R10
+	MOVQ SI, R11
+	MOVQ DI, R12
+	SUBQ $0x08, R12
+	JL   rest109
+
+block108:
+	LEAQ       (BX)(R10*1), R13
+	LEAQ       (R9)(R9*2), R14
+	VMOVUPS    (R13), Y2
+	VMOVUPS    (R13)(R9*1), Y3
+	VMOVUPS    (R13)(R9*2), Y4
+	VMOVUPS    (R13)(R14*1), Y5
+	LEAQ       (R13)(R9*4), R13
+	VMOVUPS    (R13), Y6
+	VMOVUPS    (R13)(R9*1), Y7
+	VMOVUPS    (R13)(R9*2), Y8
+	VMOVUPS    (R13)(R14*1), Y9
+	VUNPCKLPS  Y3, Y2, Y10
+	VUNPCKHPS  Y3, Y2, Y11
+	VUNPCKLPS  Y5, Y4, Y3
+	VUNPCKHPS  Y5, Y4, Y5
+	VUNPCKLPD  Y3, Y10, Y2
+	VUNPCKHPD  Y3, Y10, Y3
+	VUNPCKLPD  Y5, Y11, Y4
+	VUNPCKHPD  Y5, Y11, Y5
+	VUNPCKLPS  Y7, Y6, Y10
+	VUNPCKHPS  Y7, Y6, Y11
+	VUNPCKLPS  Y9, Y8, Y7
+	VUNPCKHPS  Y9, Y8, Y9
+	VUNPCKLPD  Y7, Y10, Y6
+	VUNPCKHPD  Y7, Y10, Y7
+	VUNPCKLPD  Y9, Y11, Y8
+	VUNPCKHPD  Y9, Y11, Y9
+	VPERM2F128 $0x20, Y6, Y2, Y10
+	VPERM2F128 $0x31, Y6, Y2, Y2
+	VMOVUPS    Y10, (R11)
+	VMOVUPS    Y2, 128(R11)
+	VPERM2F128 $0x20, Y7, Y3, Y2
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VMOVUPS    Y2, 32(R11)
+	VMOVUPS    Y3, 160(R11)
+	VPERM2F128 $0x20, Y8, Y4, Y2
+	VPERM2F128 $0x31, Y8, Y4, Y3
+	VMOVUPS    Y2, 64(R11)
+	VMOVUPS    Y3, 192(R11)
+	VPERM2F128 $0x20, Y9, Y5, Y2
+	VPERM2F128 $0x31, Y9, Y5, Y3
+	VMOVUPS    Y2, 96(R11)
+	VMOVUPS    Y3, 224(R11)
+	ADDQ       $0x20, R10
+	ADDQ       $+256, R11
+	SUBQ       $0x08, R12
+	JGE        block108
+
+rest109:
+	ADDQ       $0x08, R12
+	JZ         end110
+	LEAQ       laneMasks<>+0(SB), R13
+	NEGQ       R12
+	VMOVUPS    32(R13)(R12*4), Y2
+	VMOVAPS    Y2, Y2
+	LEAQ       (BX)(R10*1), R10
+	LEAQ       (R9)(R9*2), R12
+	VMASKMOVPS (R10), Y2, Y3
+	VMASKMOVPS (R10)(R9*1), Y2, Y4
+	VMASKMOVPS (R10)(R9*2), Y2, Y5
+	VMASKMOVPS (R10)(R12*1), Y2, Y6
+	LEAQ       (R10)(R9*4), R10
+	VMASKMOVPS (R10), Y2, Y7
+	VMASKMOVPS (R10)(R9*1), Y2, Y8
+	VMASKMOVPS (R10)(R9*2), Y2, Y9
+	VMASKMOVPS (R10)(R12*1), Y2, Y2
+	VUNPCKLPS  Y4, Y3, Y10
+	VUNPCKHPS  Y4, Y3, Y11
+	VUNPCKLPS  Y6, Y5, Y4
+	VUNPCKHPS  Y6, Y5, Y6
+	VUNPCKLPD  Y4, Y10, Y3
+	VUNPCKHPD  Y4, Y10, Y4
+	VUNPCKLPD  Y6, Y11, Y5
+	VUNPCKHPD  Y6, Y11, Y6
+	VUNPCKLPS  Y8, Y7, Y10
+	VUNPCKHPS  Y8, Y7, Y11
+	VUNPCKLPS  Y2, Y9, Y8
+	VUNPCKHPS  Y2, Y9, Y2
+	VUNPCKLPD  Y8, Y10, Y7
+	VUNPCKHPD  Y8, Y10, Y8
+	VUNPCKLPD  Y2, Y11, Y9
+	VUNPCKHPD  Y2, Y11, Y2
+	VPERM2F128 $0x20, Y7, Y3, Y10
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VMOVUPS    Y10, (R11)
+	VMOVUPS    Y3, 128(R11)
+	VPERM2F128 $0x20, Y8, Y4, Y3
+	VPERM2F128 $0x31, Y8, Y4, Y4
+	VMOVUPS    Y3, 32(R11)
+	VMOVUPS    Y4, 160(R11)
+	VPERM2F128 $0x20, Y9, Y5, Y3
+	VPERM2F128 $0x31, Y9, Y5, Y4
+	VMOVUPS    Y3, 64(R11)
+	VMOVUPS    Y4, 192(R11)
+	VPERM2F128 $0x20, Y2, Y6, Y3
+	VPERM2F128 $0x31, Y2, Y6, Y2
+	VMOVUPS    Y3, 96(R11)
+	VMOVUPS    Y2, 224(R11)
+
+end110:
+	VBROADCASTSS constff800000<>+0(SB), Y2
+	VBROADCASTSS constff800000<>+0(SB), Y3
+	MOVQ         SI, R10
+	MOVQ         DI, R11
+
+expert111:
+	VMAXPS       (R10), Y2, Y2
+	ADDQ         $0x20, R10
+	DECQ         R11
+	JNZ          expert111
+	VXORPS       Y4, Y4, Y4
+	VMOVAPS      Y3, Y5
+	VBROADCASTSS const00000000<>+0(SB), Y6
+	VMOVAPS      Y3, Y3
+	VBROADCASTSS const00000001<>+0(SB), Y7
+	VXORPS       Y8, Y8, Y8
+	MOVQ         SI, R10
+	MOVQ         DI, R11
+
+expert112:
+	VMOVUPS      (R10), Y9
+	VSUBPS       Y2, Y9, Y9
+	VMAXPS       Y9, Y0, Y9
+	VMINPS       Y9, Y1, Y9
+	VMULPS       const3fb8aa3b<>+0(SB), Y9, Y10
+	VROUNDPS     $0x00, Y10, Y10
+	VFNMADD231PS const3f318000<>+0(SB), Y10, Y9
+	VFNMADD231PS constb95e8083<>+0(SB), Y10, Y9
+	VMOVUPS      const3ab6887e<>+0(SB), Y11
+	VFMADD213PS  const3c0905b1<>+0(SB), Y9, Y11
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y9, Y11
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y9, Y11
+	VFMADD213PS  const3f000000<>+0(SB), Y9, Y11
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y11
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y11
+	VCVTPS2DQ    Y10, Y10
+	VPSRAD       $0x01, Y10, Y9
+	VPSUBD       Y9, Y10, Y10
+	VPADDD       const0000007f<>+0(SB), Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       const0000007f<>+0(SB), Y10, Y10
+	VPSLLD       $0x17, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VMULPS       Y10, Y11, Y9
+	VMOVUPS      Y9, (R10)
+	VADDPS       Y9, Y4, Y4
+	VCMPPS       $0x1e, Y5, Y9, Y10
+	VCMPPS       $0x1e, Y3, Y9, Y11
+	VMOVAPS      Y8, Y13
+	VMINPS       Y5, Y9, Y12
+	VBLENDVPS    Y10, Y6, Y13, Y13
+	VMAXPS       Y5, Y9, Y5
+	VBLENDVPS    Y10, Y8, Y6, Y6
+	VMAXPS       Y3, Y12, Y3
+	VBLENDVPS    Y11, Y13, Y7, Y7
+	VPADDD       const00000001<>+0(SB), Y8, Y8
+	ADDQ         $0x20, R10
+	DECQ         R11
+	JNZ          expert112
+	VBROADCASTSS const3f800000<>+0(SB), Y2
+	VDIVPS       Y4, Y2, Y2
+	VMOVAPS      Y2, Y4
+	MOVQ         renormalise+136(FP), R10
+	TESTQ        R10, R10
+	JZ           plain113
+	VMOVAPS      Y5, Y4
+	VADDPS       Y3, Y4, Y4
+	VBROADCASTSS const3f800000<>+0(SB), Y8
+	VDIVPS       Y4, Y8, Y4
+
+plain113:
+	VMULPS     Y4, Y5, Y5
+	VMULPS     Y4, Y3, Y3
+	VUNPCKLPS  Y3, Y5, Y4
+	VUNPCKHPS  Y3, Y5, Y3
+	VPERM2F128 $0x20, Y3, Y4, Y5
+	VMOVUPS    Y5, (CX)
+	VPERM2F128 $0x31, Y3, Y4, Y5
+	VMOVUPS    Y5, 32(CX)
+	VUNPCKLPS  Y7, Y6, Y3
+	VUNPCKHPS  Y7, Y6, Y4
+	VPERM2F128 $0x20, Y4, Y3, Y5
+	VMOVUPS    Y5, (DX)
+	VPERM2F128 $0x31, Y4, Y3, Y5
+	VMOVUPS    Y5, 32(DX)
+	XORQ       R10, R10
+	MOVQ       SI, R11
+	MOVQ       DI, R12
+	SUBQ       $0x08, R12
+	JL         rest115
+
+block114:
+	VMULPS     (R11), Y2, Y3
+	VMULPS     32(R11), Y2, Y4
+	VMULPS     64(R11), Y2, Y5
+	VMULPS     96(R11), Y2, Y6
+	VMULPS     128(R11), Y2, Y7
+	VMULPS     160(R11), Y2, Y8
+	VMULPS     192(R11), Y2, Y9
+	VMULPS     224(R11), Y2, Y10
+	VUNPCKLPS  Y4, Y3, Y11
+	VUNPCKHPS  Y4, Y3, Y12
+	VUNPCKLPS  Y6, Y5, Y4
+	VUNPCKHPS  Y6, Y5, Y6
+	VUNPCKLPD  Y4, Y11, Y3
+	VUNPCKHPD  Y4, Y11, Y4
+	VUNPCKLPD  Y6, Y12, Y5
+	VUNPCKHPD  Y6, Y12, Y6
+	VUNPCKLPS  Y8, Y7, Y11
+	VUNPCKHPS  Y8, Y7, Y12
+	VUNPCKLPS  Y10, Y9, Y8
+	VUNPCKHPS  Y10, Y9, Y10
+	VUNPCKLPD  Y8, Y11, Y7
+	VUNPCKHPD  Y8, Y11, Y8
+	VUNPCKLPD  Y10, Y12, Y9
+	VUNPCKHPD  Y10, Y12, Y10
+	VPERM2F128 $0x31, Y7, Y3, Y11
+	VPERM2F128 $0x20, Y7, Y3, Y3
+	VPERM2F128 $0x31, Y8, Y4, Y7
+	VPERM2F128 $0x20, Y8, Y4, Y4
+	VPERM2F128 $0x31, Y9, Y5, Y8
+	VPERM2F128 $0x20, Y9, Y5, Y5
+	VPERM2F128 $0x31, Y10, Y6, Y9
+	VPERM2F128 $0x20, Y10, Y6, Y6
+	LEAQ       (AX)(R10*1), R13
+	LEAQ       (R9)(R9*2), R14
+	VMOVUPS    Y3, (R13)
+	VMOVUPS    Y4, (R13)(R9*1)
+	VMOVUPS    Y5, (R13)(R9*2)
+	VMOVUPS    Y6, (R13)(R14*1)
+	LEAQ       (R13)(R9*4), R13
+	VMOVUPS    Y11, (R13)
+	VMOVUPS    Y7, (R13)(R9*1)
+	VMOVUPS    Y8, (R13)(R9*2)
+	VMOVUPS    Y9, (R13)(R14*1)
+	ADDQ       $0x20, R10
+	ADDQ       $+256, R11
+	SUBQ       $0x08, R12
+	JGE        block114
+
+rest115:
+	ADDQ       $0x08, R12
+	JZ         end116
+	LEAQ       laneMasks<>+0(SB), R13
+	NEGQ       R12
+	VMOVUPS    32(R13)(R12*4), Y3
+	VMOVAPS    Y3, Y3
+	VMULPS     (R11), Y2, Y4
+	VMULPS     32(R11), Y2, Y5
+	VMULPS     64(R11), Y2, Y6
+	VMULPS     96(R11), Y2, Y7
+	VMULPS     128(R11), Y2, Y8
+	VMULPS     160(R11), Y2, Y9
+	VMULPS     192(R11), Y2, Y10
+	VMULPS     224(R11), Y2, Y2
+	VUNPCKLPS  Y5, Y4, Y11
+	VUNPCKHPS  Y5, Y4, Y12
+	VUNPCKLPS  Y7, Y6, Y5
+	VUNPCKHPS  Y7, Y6, Y7
+	VUNPCKLPD  Y5, Y11, Y4
+	VUNPCKHPD  Y5, Y11, Y5
+	VUNPCKLPD  Y7, Y12, Y6
+	VUNPCKHPD  Y7, Y12, Y7
+	VUNPCKLPS  Y9, Y8, Y11
+	VUNPCKHPS  Y9, Y8, Y12
+	VUNPCKLPS  Y2, Y10, Y9
+	VUNPCKHPS  Y2, Y10, Y2
+	VUNPCKLPD  Y9, Y11, Y8
+	VUNPCKHPD  Y9, Y11, Y9
+	VUNPCKLPD  Y2, Y12, Y10
+	VUNPCKHPD  Y2, Y12, Y2
+	VPERM2F128 $0x31, Y8, Y4, Y11
+	VPERM2F128 $0x20, Y8, Y4, Y4
+	VPERM2F128 $0x31, Y9, Y5, Y8
+	VPERM2F128 $0x20, Y9, Y5, Y5
+	VPERM2F128 $0x31, Y10, Y6, Y9
+	VPERM2F128 $0x20, Y10, Y6, Y6
+	VPERM2F128 $0x31, Y2, Y7, Y10
+	VPERM2F128 $0x20, Y2, Y7, Y7
+	LEAQ       (AX)(R10*1), R10
+	LEAQ       (R9)(R9*2), R11
+	VMASKMOVPS Y4, Y3, (R10)
+	VMASKMOVPS Y5, Y3, (R10)(R9*1)
+	VMASKMOVPS Y6, Y3, (R10)(R9*2)
+	VMASKMOVPS Y7, Y3, (R10)(R11*1)
+	LEAQ       (R10)(R9*4), R10
+	VMASKMOVPS Y11, Y3, (R10)
+	VMASKMOVPS Y8, Y3, (R10)(R9*1)
+	VMASKMOVPS Y9, Y3, (R10)(R9*2)
+	VMASKMOVPS Y10, Y3, (R10)(R11*1)
+
+end116:
+	MOVQ R9, R10
+	SHLQ $0x03, R10
+	ADDQ R10, BX
+	ADDQ R10, AX
 	ADDQ $0x40, CX
 	ADDQ $0x40, DX
 	DECQ R8
-	JNZ  group97
+	JNZ  group107
 	VZEROUPPER
 	RET
 
@@ -2557,26 +2700,26 @@ TEXT ·routerGradAVX2(SB), NOSPLIT, $0-144
 	VMOVUPS iota16<>+0(SB), Y0
 	VXORPS  Y1, Y1, Y1
 
-row107:
+row117:
 	VXORPS  Y2, Y2, Y2
 	VMOVAPS Y0, Y3
 	MOVQ    R8, R12
 	XORQ    R13, R13
 	SUBQ    $+8, R12
-	JL      done109
+	JL      done119
 
-loop108:
+loop118:
 	VXORPS  Y4, Y4, Y4
 	TESTQ   DX, DX
-	JZ      none110
+	JZ      none120
 	VMOVUPS (DX)(R13*1), Y4
 
-none110:
+none120:
 	XORQ R14, R14
 	CMPQ R14, R9
-	JGE  end112
+	JGE  end122
 
-choice111:
+choice121:
 	VPBROADCASTD (SI)(R14*1), Y5
 	VBROADCASTSS (BX)(R14*1), Y6
 	VPCMPEQD     Y3, Y5, Y5
@@ -2584,34 +2727,34 @@ choice111:
 	VADDPS       Y6, Y4, Y4
 	ADDQ         $0x04, R14
 	CMPQ         R14, R9
-	JL           choice111
+	JL           choice121
 
-end112:
+end122:
 	VMOVUPS     Y4, (AX)(R13*1)
 	VFMADD231PS (CX)(R13*1), Y4, Y2
 	VPADDD      const00000008<>+0(SB), Y3, Y3
 	ADDQ        $+32, R13
 	SUBQ        $+8, R12
-	JGE         loop108
+	JGE         loop118
 
-done109:
+done119:
 	ADDQ       $+8, R12
 	TESTQ      R12, R12
-	JZ         end113
+	JZ         end123
 	LEAQ       laneMasks<>+0(SB), R14
 	NEGQ       R12
 	VMOVUPS    32(R14)(R12*4), Y4
 	VXORPS     Y5, Y5, Y5
 	TESTQ      DX, DX
-	JZ         none114
+	JZ         none124
 	VMASKMOVPS (DX)(R13*1), Y4, Y5
 
-none114:
+none124:
 	XORQ R12, R12
 	CMPQ R12, R9
-	JGE  end116
+	JGE  end126
 
-choice115:
+choice125:
 	VPBROADCASTD (SI)(R12*1), Y1
 	VBROADCASTSS (BX)(R12*1), Y6
 	VPCMPEQD     Y3, Y1, Y1
@@ -2619,15 +2762,15 @@ choice115:
 	VADDPS       Y6, Y5, Y5
 	ADDQ         $0x04, R12
 	CMPQ         R12, R9
-	JL           choice115
+	JL           choice125
 
-end116:
+end126:
 	VMOVAPS     Y5, Y1
 	VMASKMOVPS  (CX)(R13*1), Y4, Y4
 	VFMADD231PS Y4, Y5, Y2
 	VPADDD      const00000008<>+0(SB), Y3, Y3
 
-end113:
+end123:
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0x0e, X2, X3
@@ -2638,21 +2781,21 @@ end113:
 	MOVQ         R8, R12
 	XORQ         R13, R13
 	SUBQ         $+8, R12
-	JL           done118
+	JL           done128
 
-loop117:
+loop127:
 	VMOVUPS (AX)(R13*1), Y3
 	VSUBPS  Y2, Y3, Y3
 	VMULPS  (CX)(R13*1), Y3, Y3
 	VMOVUPS Y3, (AX)(R13*1)
 	ADDQ    $+32, R13
 	SUBQ    $+8, R12
-	JGE     loop117
+	JGE     loop127
 
-done118:
+done128:
 	ADDQ       $+8, R12
 	TESTQ      R12, R12
-	JZ         end119
+	JZ         end129
 	LEAQ       laneMasks<>+0(SB), R14
 	NEGQ       R12
 	VMOVUPS    32(R14)(R12*4), Y3
@@ -2662,14 +2805,14 @@ done118:
 	VMULPS     Y2, Y4, Y4
 	VMASKMOVPS Y4, Y3, (AX)(R13*1)
 
-end119:
+end129:
 	ADDQ R10, AX
 	ADDQ R10, CX
 	ADDQ R11, DX
 	ADDQ R9, BX
 	ADDQ R9, SI
 	DECQ DI
-	JNZ  row107
+	JNZ  row117
 	VZEROUPPER
 	RET
 
@@ -2696,9 +2839,9 @@ TEXT ·countAVX2(SB), NOSPLIT, $0-40
 	VBROADCASTSS const00000001<>+0(SB), Y5
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done121
+	JL           done131
 
-loop120:
+loop130:
 	VMOVUPS  (AX)(DX*1), Y5
 	VPCMPEQD Y0, Y5, Y5
 	VPSUBD   Y5, Y1, Y1
@@ -2713,25 +2856,25 @@ loop120:
 	VPSUBD   Y5, Y4, Y4
 	ADDQ     $+128, DX
 	SUBQ     $+32, CX
-	JGE      loop120
+	JGE      loop130
 
-done121:
+done131:
 	ADDQ $+32, CX
 	SUBQ $+8, CX
-	JL   done123
+	JL   done133
 
-loop122:
+loop132:
 	VMOVUPS  (AX)(DX*1), Y5
 	VPCMPEQD Y0, Y5, Y5
 	VPSUBD   Y5, Y1, Y1
 	ADDQ     $+32, DX
 	SUBQ     $+8, CX
-	JGE      loop122
+	JGE      loop132
 
-done123:
+done133:
 	ADDQ       $+8, CX
 	TESTQ      CX, CX
-	JZ         end124
+	JZ         end134
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y5
@@ -2740,7 +2883,7 @@ done123:
 	VANDPS     Y5, Y6, Y6
 	VPSUBD     Y6, Y1, Y1
 
-end124:
+end134:
 	VPADDD       Y3, Y1, Y1
 	VPADDD       Y4, Y2, Y2
 	VPADDD       Y2, Y1, Y1
@@ -2774,15 +2917,15 @@ TEXT ·place8AVX2(SB), NOSPLIT, $0-100
 	XORQ    R8, R8
 	LEAQ    units8<>+0(SB), R9
 
-block125:
+block135:
 	CMPQ    DI, SI
-	JGE     done128
+	JGE     done138
 	XORQ    R10, R10
 	LEAQ    255(DI), R11
 	CMPQ    R11, SI
 	CMOVQGT SI, R11
 
-item126:
+item136:
 	MOVL  (BX)(DI*4), R12
 	LEAQ  (R8)(R12*8), R13
 	SHRXQ R13, R10, R13
@@ -2793,10 +2936,10 @@ item126:
 	MOVL  DI, (CX)(R13*4)
 	INCQ  DI
 	CMPQ  DI, R11
-	JL    item126
+	JL    item136
 	XORQ  R12, R12
 
-flush127:
+flush137:
 	MOVQ       R10, R13
 	ANDL       $+255, R13
 	ADDL       (DX)(R12*4), R13
@@ -2805,10 +2948,10 @@ flush127:
 	PREFETCHT0 192(CX)(R13*4)
 	INCQ       R12
 	SHRQ       $0x08, R10
-	JNZ        flush127
-	JMP        block125
+	JNZ        flush137
+	JMP        block135
 
-done128:
+done138:
 	RET
 
 // func place16AVX2(slot []int32, source []int32, next []int32, index []int32, first int32)
@@ -2830,15 +2973,15 @@ TEXT ·place16AVX2(SB), NOSPLIT, $0-100
 	XORQ    R8, R8
 	LEAQ    units4<>+0(SB), R9
 
-block129:
+block139:
 	CMPQ    DI, SI
-	JGE     done132
+	JGE     done142
 	XORQ    R10, R10
 	LEAQ    15(DI), R11
 	CMPQ    R11, SI
 	CMOVQGT SI, R11
 
-item130:
+item140:
 	MOVL  (BX)(DI*4), R12
 	LEAQ  (R8)(R12*4), R13
 	SHRXQ R13, R10, R13
@@ -2849,18 +2992,161 @@ item130:
 	MOVL  DI, (CX)(R13*4)
 	INCQ  DI
 	CMPQ  DI, R11
-	JL    item130
+	JL    item140
 	XORQ  R12, R12
 
-flush131:
+flush141:
 	MOVQ R10, R13
 	ANDL $+15, R13
 	ADDL (DX)(R12*4), R13
 	MOVL R13, (DX)(R12*4)
 	INCQ R12
 	SHRQ $0x04, R10
-	JNZ  flush131
-	JMP  block129
+	JNZ  flush141
+	JMP  block139
 
-done132:
+done142:
+	RET
+
+// func scatterAVX2(dst []float32, src []float32, slot []int32, k int, h int)
+// Requires: AVX, MMX+
+TEXT ·scatterAVX2(SB), NOSPLIT, $0-88
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ slot_base+48(FP), DX
+	MOVQ slot_len+56(FP), BX
+	MOVQ k+72(FP), SI
+	MOVQ h+80(FP), DI
+	SHLQ $0x02, DI
+	SHLQ $0x02, BX
+	ADDQ DX, BX
+
+token143:
+	MOVQ SI, R8
+
+choice144:
+	MOVLQSX (DX), R9
+	IMULQ   DI, R9
+	ADDQ    AX, R9
+	XORQ    R10, R10
+
+vectors145:
+	VMOVUPS  (CX)(R10*1), Y0
+	VMOVNTPS Y0, (R9)(R10*1)
+	VMOVUPS  32(CX)(R10*1), Y0
+	VMOVNTPS Y0, 32(R9)(R10*1)
+	ADDQ     $0x40, R10
+	CMPQ     R10, DI
+	JL       vectors145
+	ADDQ     $0x04, DX
+	DECQ     R8
+	JNZ      choice144
+	ADDQ     DI, CX
+	CMPQ     DX, BX
+	JL       token143
+	SFENCE
+	VZEROUPPER
+	RET
+
+// func combineGradAVX2(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·combineGradAVX2(SB), NOSPLIT, $0-160
+	MOVQ dys_base+0(FP), AX
+	MOVQ dweights_base+24(FP), CX
+	MOVQ ys_base+48(FP), DX
+	MOVQ weights_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ slot_base+120(FP), DI
+	MOVQ slot_len+128(FP), R8
+	SHLQ $0x02, R8
+	ADDQ DI, R8
+	MOVQ h+152(FP), R10
+	SHLQ $0x02, R10
+
+token146:
+	MOVQ k+144(FP), R9
+
+choice147:
+	MOVLQSX      (DI), R12
+	IMULQ        R10, R12
+	LEAQ         (DX)(R12*1), R11
+	ADDQ         AX, R12
+	VXORPS       Y0, Y0, Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VBROADCASTSS (BX), Y4
+	MOVQ         h+152(FP), R13
+	XORQ         R14, R14
+	SUBQ         $+32, R13
+	JL           done149
+
+loop148:
+	VMOVUPS     (SI)(R14*1), Y5
+	VFMADD231PS (R11)(R14*1), Y5, Y0
+	VMULPS      Y4, Y5, Y5
+	VMOVNTPS    Y5, (R12)(R14*1)
+	VMOVUPS     32(SI)(R14*1), Y5
+	VFMADD231PS 32(R11)(R14*1), Y5, Y1
+	VMULPS      Y4, Y5, Y5
+	VMOVNTPS    Y5, 32(R12)(R14*1)
+	VMOVUPS     64(SI)(R14*1), Y5
+	VFMADD231PS 64(R11)(R14*1), Y5, Y2
+	VMULPS      Y4, Y5, Y5
+	VMOVNTPS    Y5, 64(R12)(R14*1)
+	VMOVUPS     96(SI)(R14*1), Y5
+	VFMADD231PS 96(R11)(R14*1), Y5, Y3
+	VMULPS      Y4, Y5, Y5
+	VMOVNTPS    Y5, 96(R12)(R14*1)
+	ADDQ        $+128, R14
+	SUBQ        $+32, R13
+	JGE         loop148
+
+done149:
+	ADDQ $+32, R13
+	SUBQ $+8, R13
+	JL   done151
+
+loop150:
+	VMOVUPS     (SI)(R14*1), Y5
+	VFMADD231PS (R11)(R14*1), Y5, Y0
+	VMULPS      Y4, Y5, Y5
+	VMOVNTPS    Y5, (R12)(R14*1)
+	ADDQ        $+32, R14
+	SUBQ        $+8, R13
+	JGE         loop150
+
+done151:
+	ADDQ        $+8, R13
+	TESTQ       R13, R13
+	JZ          end152
+	LEAQ        laneMasks<>+0(SB), R12
+	NEGQ        R13
+	VMOVUPS     32(R12)(R13*4), Y5
+	VMASKMOVPS  (SI)(R14*1), Y5, Y6
+	VMASKMOVPS  (R11)(R14*1), Y5, Y5
+	VFMADD231PS Y5, Y6, Y0
+	VMULPS      Y4, Y6, Y6
+
+end152:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x0e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (CX)
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, CX
+	DECQ         R9
+	JNZ          choice147
+	ADDQ         R10, SI
+	CMPQ         DI, R8
+	JL           token146
+	SFENCE
+	VZEROUPPER
 	RET

@@ -27,6 +27,12 @@ func place8AVX512(slot []int32, source []int32, next []int32, index []int32, fir
 func place16AVX512(slot []int32, source []int32, next []int32, index []int32, first int32)
 
 //go:noescape
+func scatterAVX512(dst []float32, src []float32, slot []int32, k int, h int)
+
+//go:noescape
+func combineGradAVX512(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)
+
+//go:noescape
 func normRowsAVX2(y []float32, rstd []float32, x []float32, w []float32, rows int, ldx int, ldr int, eps float32)
 
 //go:noescape
@@ -49,3 +55,9 @@ func place8AVX2(slot []int32, source []int32, next []int32, index []int32, first
 
 //go:noescape
 func place16AVX2(slot []int32, source []int32, next []int32, index []int32, first int32)
+
+//go:noescape
+func scatterAVX2(dst []float32, src []float32, slot []int32, k int, h int)
+
+//go:noescape
+func combineGradAVX2(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)

@@ -8,11 +8,13 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// expertSort emits the counting sort of assignments: for few experts, all of which are compared with each vector.
-func (v target) expertSort() {
+// assignments emits the counting sort of assignments to few experts, and what moves rows to them.
+func (v target) assignments() {
 	v.count()
 	v.place(8)
 	v.place(16)
+	v.scatter()
+	v.combineGrad()
 }
 
 // count is the number of elements of x that are equal to e.
@@ -114,4 +116,81 @@ func units(width int) Mem {
 		unitTables[width] = m
 	}
 	return m
+}
+
+// scatter copies the rows of src, of h elements, to k rows of dst each, past the caches: h is a multiple of 16, and dst
+// starts a cache line.
+func (v target) scatter() {
+	v.function("scatter", "func(dst, src []float32, slot []int32, k, h int)")
+	dst, src, slot, end := base("dst"), base("src"), base("slot"), length("slot")
+	k, size := Load(Param("k"), GP64()), distance("h")
+	SHLQ(Imm(2), end)
+	ADDQ(slot, end)
+	token, choice, vectors := label("token"), label("choice"), label("vectors")
+	left, to, off := GP64(), GP64(), GP64()
+	Label(token)
+	MOVQ(k, left)
+	Label(choice)
+	MOVLQSX(Mem{Base: slot}, to)
+	IMULQ(size, to)
+	ADDQ(dst, to)
+	XORQ(off, off)
+	Label(vectors)
+	for line := 0; line < 64; line += v.bytes() {
+		r := v.reg()
+		VMOVUPS(Mem{Base: src, Index: off, Scale: 1, Disp: line}, r)
+		VMOVNTPS(r, Mem{Base: to, Index: off, Scale: 1, Disp: line})
+	}
+	ADDQ(Imm(64), off)
+	CMPQ(off, size)
+	JL(LabelRef(vectors))
+	ADDQ(Imm(4), slot)
+	DECQ(left)
+	JNZ(LabelRef(choice))
+	ADDQ(size, src)
+	CMPQ(slot, end)
+	JL(LabelRef(token))
+	SFENCE()
+	v.end()
+}
+
+// combineGrad is scatter of the rows of dy times their weights, which gives the weights' gradients on the way.
+func (v target) combineGrad() {
+	v.function("combineGrad", "func(dys, dweights, ys, weights, dy []float32, slot []int32, k, h int)")
+	dys, dweights, ys, weights, dy := base("dys"), base("dweights"), base("ys"), base("weights"), base("dy")
+	slot, end := base("slot"), length("slot")
+	SHLQ(Imm(2), end)
+	ADDQ(slot, end)
+	token, choice := label("token"), label("choice")
+	left, size := GP64(), distance("h")
+	Label(token)
+	Load(Param("k"), left)
+	Label(choice)
+	from, to, n := GP64(), GP64(), GP64()
+	MOVLQSX(Mem{Base: slot}, to)
+	IMULQ(size, to)
+	LEAQ(Mem{Base: ys, Index: to, Scale: 1}, from)
+	ADDQ(dys, to)
+	acc, w := v.accumulators(4), v.reg()
+	VBROADCASTSS(Mem{Base: weights}, w)
+	Load(Param("h"), n)
+	v.each(n, 4, func(p at) {
+		d := p.load(dy)
+		VFMADD231PS(p.op(from), d, acc[p.index])
+		VMULPS(w, d, d)
+		if p.mask == nil {
+			VMOVNTPS(d, p.mem(to))
+		}
+	})
+	VMOVSS(v.combined(acc, VADDPS), Mem{Base: dweights})
+	for _, p := range []reg.Register{slot, weights, dweights} {
+		ADDQ(Imm(4), p)
+	}
+	DECQ(left)
+	JNZ(LabelRef(choice))
+	ADDQ(size, dy)
+	CMPQ(slot, end)
+	JL(LabelRef(token))
+	SFENCE()
+	v.end()
 }

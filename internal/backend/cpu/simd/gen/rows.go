@@ -13,7 +13,7 @@ func init() {
 			v.normRows()
 			v.normRowsGrad()
 			v.routing()
-			v.expertSort()
+			v.assignments()
 		}
 	})
 }
