@@ -105,11 +105,7 @@ func auditKills(ctx context.Context, l *lab) (result, error) {
 		}); err != nil {
 			return result{}, err
 		}
-		before, err := c.generation()
-		if err != nil {
-			return result{}, err
-		}
-		moment, err := c.send(chance.IntN(c.size), syscall.SIGKILL)
+		moment, before, err := c.strike(chance.IntN(c.size), syscall.SIGKILL)
 		if err != nil {
 			return result{}, err
 		}
@@ -202,14 +198,11 @@ func farthest(a, b string) (float64, error) {
 // effective kills a random worker at random times and compares the steps that count
 // with those that as much undisturbed time would have given.
 func effective(ctx context.Context, l *lab) (result, error) {
-	c, err := l.startCrew(ctx, "run", 4, append(endless, set("checkpoint.every=100")...)...)
+	c, err := l.trainingCrew(ctx, "run", 4, append(endless, set("checkpoint.every=100")...)...)
 	if err != nil {
 		return result{}, err
 	}
 	defer c.stopAll()
-	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
-		return result{}, err
-	}
 	mean, total := time.Duration(l.reps(20, 60))*time.Second, time.Duration(l.reps(60, 60*60))*time.Second
 	chance := l.chance()
 	start := l.awake.now()

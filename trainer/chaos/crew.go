@@ -42,6 +42,18 @@ func (l *lab) startCrew(ctx context.Context, name string, size int, more ...stri
 	return l.resumeCrew(ctx, dir, size, more...)
 }
 
+// trainingCrew starts a run of several workers and waits until it trains.
+func (l *lab) trainingCrew(ctx context.Context, name string, size int, more ...string) (*crew, error) {
+	c, err := l.startCrew(ctx, name, size, more...)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
+		return nil, errors.Join(err, c.stopAll())
+	}
+	return c, nil
+}
+
 // resumeCrew starts the run of a directory again.
 func (l *lab) resumeCrew(ctx context.Context, dir string, size int, more ...string) (*crew, error) {
 	args := append(l.arguments(dir, shared...), "--nproc", strconv.Itoa(size), "--metrics", "off")
@@ -79,6 +91,15 @@ func (c *crew) send(rank int, s syscall.Signal) (time.Time, error) {
 		return now, fmt.Errorf("worker %d: %w", rank, err)
 	}
 	return now, nil
+}
+
+// strike sends a signal to a worker, and returns when and in which generation.
+func (c *crew) strike(rank int, s syscall.Signal) (at time.Time, generation uint64, err error) {
+	if generation, err = c.generation(); err != nil {
+		return at, 0, err
+	}
+	at, err = c.send(rank, s)
+	return at, generation, err
 }
 
 // root opens the run's directory.

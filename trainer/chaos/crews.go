@@ -38,14 +38,11 @@ func (l *lab) measureKills(ctx context.Context) (*kills, error) {
 	if l.killed != nil {
 		return l.killed, nil
 	}
-	c, err := l.startCrew(ctx, "kills", 4, endless...)
+	c, err := l.trainingCrew(ctx, "kills", 4, endless...)
 	if err != nil {
 		return nil, err
 	}
 	defer c.stopAll()
-	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
-		return nil, err
-	}
 	k := &kills{}
 	chance := l.chance()
 	for i := range l.reps(6, 100) {
@@ -54,48 +51,49 @@ func (l *lab) measureKills(ctx context.Context) (*kills, error) {
 		if err := pause(ctx, 2600*time.Millisecond+time.Duration(chance.Float64()*float64(400*time.Millisecond))); err != nil {
 			return nil, err
 		}
-		before, err := c.generation()
-		if err != nil {
+		if err := k.measure(ctx, c, i%4); err != nil {
 			return nil, err
-		}
-		boss, term, err := c.coordinator()
-		if err != nil {
-			return nil, err
-		}
-		slept := l.awake.slept()
-		at, err := c.send(i%4, syscall.SIGKILL)
-		if err != nil {
-			return nil, err
-		}
-		var noticed, succeeded []time.Duration
-		if i%4 == boss {
-			// Its successor says nothing of the generation before: it takes the lease.
-			seen, err := c.until(ctx, "nobody takes the lease", func() (bool, error) {
-				_, now, err := c.coordinator()
-				return now > term && err == nil, nil
-			})
-			if err != nil {
-				return nil, err
-			}
-			succeeded = append(succeeded, seen.Sub(at))
-		} else {
-			seen, err := c.ends(ctx, at, before)
-			if err != nil {
-				return nil, err
-			}
-			noticed = append(noticed, seen.Sub(at))
-		}
-		trains, err := c.trains(ctx, at, before)
-		if err != nil {
-			return nil, err
-		}
-		if l.awake.slept() == slept {
-			k.noticed, k.succeeded = append(k.noticed, noticed...), append(k.succeeded, succeeded...)
-			k.recovered = append(k.recovered, trains.Sub(at))
 		}
 	}
 	l.killed = k
 	return k, c.numbersGrow()
+}
+
+// measure kills one worker. Its times do not count if all processes stood still meanwhile.
+func (k *kills) measure(ctx context.Context, c *crew, victim int) error {
+	boss, term, err := c.coordinator()
+	if err != nil {
+		return err
+	}
+	slept := c.l.awake.slept()
+	at, before, err := c.strike(victim, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	var seen time.Time
+	if victim == boss {
+		// Its successor says nothing of the generation before: it takes the lease.
+		seen, err = c.until(ctx, "nobody takes the lease", func() (bool, error) {
+			_, now, err := c.coordinator()
+			return now > term && err == nil, nil
+		})
+	} else {
+		seen, err = c.ends(ctx, at, before)
+	}
+	if err != nil {
+		return err
+	}
+	trains, err := c.trains(ctx, at, before)
+	if err != nil || c.l.awake.slept() != slept {
+		return err
+	}
+	if victim == boss {
+		k.succeeded = append(k.succeeded, seen.Sub(at))
+	} else {
+		k.noticed = append(k.noticed, seen.Sub(at))
+	}
+	k.recovered = append(k.recovered, trains.Sub(at))
+	return nil
 }
 
 // pause waits, unless the context ends.
@@ -136,24 +134,17 @@ func stoppedWorker(ctx context.Context, l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	c, err := l.startCrew(ctx, "run", 4, steps...)
+	c, err := l.trainingCrew(ctx, "run", 4, steps...)
 	if err != nil {
 		return result{}, err
 	}
 	defer c.stopAll()
-	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
-		return result{}, err
-	}
 	boss, _, err := c.coordinator()
 	if err != nil {
 		return result{}, err
 	}
 	victim := (boss + 2) % 4
-	before, err := c.generation()
-	if err != nil {
-		return result{}, err
-	}
-	at, err := c.send(victim, syscall.SIGSTOP)
+	at, before, err := c.strike(victim, syscall.SIGSTOP)
 	if err != nil {
 		return result{}, err
 	}
@@ -182,22 +173,15 @@ func stoppedWorker(ctx context.Context, l *lab) (result, error) {
 
 // killedCoordinator kills whoever holds the lease, again and again.
 func killedCoordinator(ctx context.Context, l *lab) (result, error) {
-	c, err := l.startCrew(ctx, "run", 4, endless...)
+	c, err := l.trainingCrew(ctx, "run", 4, endless...)
 	if err != nil {
 		return result{}, err
 	}
 	defer c.stopAll()
-	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
-		return result{}, err
-	}
 	var times []time.Duration
 	saved := int64(-1)
 	for range l.reps(3, 50) {
 		if err := pause(ctx, 2*time.Second); err != nil {
-			return result{}, err
-		}
-		before, err := c.generation()
-		if err != nil {
 			return result{}, err
 		}
 		boss, _, err := c.coordinator()
@@ -205,7 +189,7 @@ func killedCoordinator(ctx context.Context, l *lab) (result, error) {
 			return result{}, err
 		}
 		slept := l.awake.slept()
-		at, err := c.send(boss, syscall.SIGKILL)
+		at, before, err := c.strike(boss, syscall.SIGKILL)
 		if err != nil {
 			return result{}, err
 		}
@@ -246,20 +230,13 @@ func nestedKills(ctx context.Context, l *lab) (result, error) {
 	}
 	worst := time.Duration(0)
 	for i := range l.reps(1, 10) {
-		c, err := l.startCrew(ctx, fmt.Sprintf("nested%d", i), 4, steps...)
+		c, err := l.trainingCrew(ctx, fmt.Sprintf("nested%d", i), 4, steps...)
 		if err != nil {
-			return result{}, err
-		}
-		if _, err := c.trains(ctx, time.Now(), 0); err != nil {
 			return result{}, err
 		}
 		first := time.Now()
 		for victim := range 3 {
-			before, err := c.generation()
-			if err != nil {
-				return result{}, err
-			}
-			at, err := c.send((i+victim)%4, syscall.SIGKILL)
+			at, before, err := c.strike((i+victim)%4, syscall.SIGKILL)
 			if err != nil {
 				return result{}, err
 			}
@@ -322,14 +299,11 @@ func (l *lab) spendBudget(ctx context.Context) (string, error) {
 // massRestart kills all workers at once, and waits until all train again.
 func massRestart(ctx context.Context, l *lab) (result, error) {
 	var times []time.Duration
-	c, err := l.startCrew(ctx, "run", 4, endless...)
+	c, err := l.trainingCrew(ctx, "run", 4, endless...)
 	if err != nil {
 		return result{}, err
 	}
 	defer c.stopAll()
-	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
-		return result{}, err
-	}
 	for i := range l.reps(2, 20) {
 		// Past the time in which a death counts as one in a row with the last.
 		if wait := 10500 * time.Millisecond; i > 0 {

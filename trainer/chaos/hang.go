@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"jambalaya/trainer"
+	"jambalaya/trainer/report"
 )
 
 // hangRows leave a collective unanswered.
@@ -43,33 +45,12 @@ func standstill(ctx context.Context, l *lab) (result, error) {
 	if _, err := c.trains(ctx, time.Now(), 0); err != nil {
 		return result{}, err
 	}
-	// From the last step on.
-	last, _ := c.last()
-	stood := time.Now()
-	if _, err := c.untilWithin(ctx, 5*time.Minute, "it does not stand still", func() (bool, error) {
-		now, ok := c.last()
-		if ok && now.Step != last.Step {
-			last, stood = now, time.Now()
-		}
-		return time.Since(stood) > time.Duration(patience)*time.Second/2, nil
-	}); err != nil {
+	last, stood, err := c.standsFor(ctx, time.Duration(patience)*time.Second/2)
+	if err != nil {
 		return result{}, err
 	}
-	want := []string{fmt.Sprintf("is not answered by worker %d,", victim)}
-	for rank := range c.size {
-		want = append(want, fmt.Sprintf("[%d] stacks of this worker:", rank))
-		if rank != victim {
-			want = append(want, fmt.Sprintf("[%d] warning: not answered: ", rank))
-		}
-	}
 	seen, err := c.untilWithin(ctx, 2*time.Minute, "not all is said", func() (bool, error) {
-		text := c.out.String()
-		for _, w := range want {
-			if !strings.Contains(text, w) {
-				return false, nil
-			}
-		}
-		return strings.Contains(text, "(*audit).read"), nil
+		return explained(c.out.String(), c.size, victim), nil
 	})
 	if err != nil {
 		return result{}, err
@@ -86,6 +67,34 @@ func standstill(ctx context.Context, l *lab) (result, error) {
 		return result{figure: figure}, fmt.Errorf("generation 1 became %d, %v", g, err)
 	}
 	return result{figure + "; the file took more, and it went on", seen.Sub(stood) <= time.Minute}, nil
+}
+
+// standsFor waits until no step has been taken for some time, and returns the last one and
+// when it was seen.
+func (c *crew) standsFor(ctx context.Context, enough time.Duration) (last report.Line, since time.Time, err error) {
+	last, _ = c.last()
+	since = time.Now()
+	_, err = c.untilWithin(ctx, 5*time.Minute, "it does not stand still", func() (bool, error) {
+		now, ok := c.last()
+		if ok && now.Step != last.Step {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > enough, nil
+	})
+	return last, since, err
+}
+
+// explained says whether the output of a run tells who holds it up, what each of the
+// others waits for, and where every worker is.
+func explained(text string, size, victim int) bool {
+	want := []string{fmt.Sprintf("is not answered by worker %d,", victim), "(*audit).read"}
+	for rank := range size {
+		want = append(want, fmt.Sprintf("[%d] stacks of this worker:", rank))
+		if rank != victim {
+			want = append(want, fmt.Sprintf("[%d] warning: not answered: ", rank))
+		}
+	}
+	return !slices.ContainsFunc(want, func(w string) bool { return !strings.Contains(text, w) })
 }
 
 // stuckFile makes a file that takes a few kilobytes and then no more, until it is read.

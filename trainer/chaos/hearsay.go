@@ -23,23 +23,11 @@ func hostileGossip(ctx context.Context, l *lab) (result, error) {
 		return result{}, err
 	}
 	defer g.stopAll()
-	creds, err := pki.Open(g.certs, "worker-0")
+	w, err := g.startWitness(ctx)
 	if err != nil {
 		return result{}, err
 	}
-	w := &witness{g: g}
-	gossip, err := agent.StartGossip(g.gossipAs("witness", creds.GossipKeys))
-	if err != nil {
-		return result{}, err
-	}
-	defer gossip.Close()
-	w.gossip = gossip
-	if _, err := g.until(ctx, "the witness does not find the others", func() (bool, error) {
-		w.want = w.members()
-		return len(w.want) == 3, nil
-	}); err != nil {
-		return result{}, err
-	}
+	defer w.gossip.Close()
 	stop := w.watch()
 	strangers, err := g.impostors(ctx)
 	if err != nil {
@@ -65,9 +53,29 @@ func (g *guarded) gossipAs(name string, keys func() ([][]byte, error)) agent.Gos
 
 // witness looks at the members all the time.
 type witness struct {
-	g      *guarded
 	gossip *agent.Gossip
 	want   []string
+}
+
+// startWitness gossips with the run, with its key, and finds both workers.
+func (g *guarded) startWitness(ctx context.Context) (*witness, error) {
+	creds, err := pki.Open(g.certs, "worker-0")
+	if err != nil {
+		return nil, err
+	}
+	gossip, err := agent.StartGossip(g.gossipAs("witness", creds.GossipKeys))
+	if err != nil {
+		return nil, err
+	}
+	w := &witness{gossip: gossip}
+	if _, err := g.until(ctx, "the witness does not find the others", func() (bool, error) {
+		w.want = w.members()
+		return len(w.want) == 3, nil
+	}); err != nil {
+		gossip.Close()
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *witness) members() []string {

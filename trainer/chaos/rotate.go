@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"jambalaya/internal/cli"
-	"jambalaya/internal/pki"
-	"jambalaya/parallel/cluster/agent"
 )
 
 // learning is how long a run may take to follow its files: a new gossip key is known for
@@ -27,21 +25,11 @@ func rotation(ctx context.Context, l *lab) (result, error) {
 		return result{}, err
 	}
 	defer g.stopAll()
-	creds, err := pki.Open(g.certs, "worker-0")
+	w, err := g.startWitness(ctx)
 	if err != nil {
 		return result{}, err
 	}
-	w := &witness{g: g}
-	if w.gossip, err = agent.StartGossip(g.gossipAs("witness", creds.GossipKeys)); err != nil {
-		return result{}, err
-	}
 	defer w.gossip.Close()
-	if _, err := g.until(ctx, "the witness does not find the others", func() (bool, error) {
-		w.want = w.members()
-		return len(w.want) == 3, nil
-	}); err != nil {
-		return result{}, err
-	}
 	slept := l.awake.slept()
 	before, _ := g.last()
 	stopWatch, stopCalls := w.watch(), g.keepCalling(ctx)
