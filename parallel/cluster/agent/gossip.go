@@ -1,14 +1,12 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,36 +92,10 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 	if n := len(g.NodeMeta(maxMeta)); n == 0 {
 		return nil, fmt.Errorf("gossip: the names %q and %q are too long", o.Worker, o.Node)
 	}
-	c := memberlist.DefaultLANConfig()
-	c.Name = o.Worker + "-" + o.Process
-	c.BindAddr, c.BindPort, c.AdvertisePort = host, port, port
-	if o.Advertise != "" {
-		if c.AdvertiseAddr, c.AdvertisePort, err = hostPort(o.Advertise); err != nil {
-			return nil, fmt.Errorf("gossip, advertised as %s: %w", o.Advertise, err)
-		}
+	c, err := g.config(host, port)
+	if err != nil {
+		return nil, err
 	}
-	c.Label = o.Run
-	if o.Keys != nil {
-		keys, err := o.Keys()
-		if err == nil && len(keys) == 0 {
-			err = errors.New("there are none")
-		}
-		if err == nil {
-			g.ring, err = memberlist.NewKeyring(keys, keys[0])
-		}
-		if err != nil {
-			return nil, fmt.Errorf("gossip keys: %w", err)
-		}
-		c.Keyring = g.ring
-	}
-	// Slower than the heartbeats, so that it is advice about what those cannot see.
-	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
-	c.GossipInterval = 100 * time.Millisecond
-	c.PushPullInterval = 10 * time.Second
-	c.DeadNodeReclaimTime = time.Second
-	c.Delegate, c.Events = g, g
-	c.Logger = log.New(io.Discard, "", 0)
 	if c.Transport, err = listen(host, port, o.From); err == nil {
 		c.BindPort = c.Transport.(*outlet).GetAutoBindPort()
 		if o.Advertise == "" {
@@ -143,6 +115,33 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 		go g.follow()
 	}
 	return g, nil
+}
+
+// config is what memberlist is told, but for what the network tells first.
+func (g *Gossip) config(host string, port int) (*memberlist.Config, error) {
+	o, c := g.bind, memberlist.DefaultLANConfig()
+	c.Name = o.Worker + "-" + o.Process
+	c.BindAddr, c.BindPort, c.AdvertisePort = host, port, port
+	if o.Advertise != "" {
+		var err error
+		if c.AdvertiseAddr, c.AdvertisePort, err = hostPort(o.Advertise); err != nil {
+			return nil, fmt.Errorf("gossip, advertised as %s: %w", o.Advertise, err)
+		}
+	}
+	c.Label = o.Run
+	if err := g.openRing(); err != nil {
+		return nil, fmt.Errorf("gossip keys: %w", err)
+	}
+	c.Keyring = g.ring
+	// Slower than the heartbeats, so that it is advice about what those cannot see.
+	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
+	c.GossipInterval = 100 * time.Millisecond
+	c.PushPullInterval = 10 * time.Second
+	c.DeadNodeReclaimTime = time.Second
+	c.Delegate, c.Events = g, g
+	c.Logger = log.New(io.Discard, "", 0)
+	return c, nil
 }
 
 func hostPort(address string) (host string, port int, err error) {
@@ -189,52 +188,6 @@ func (g *Gossip) rejoin() {
 			timer.Stop()
 			return
 		case <-timer.C:
-		}
-	}
-}
-
-const (
-	// keyLook is how often the file of the keys is looked at.
-	keyLook = time.Second
-	// keyUse is how long a new key is known before it encrypts: until then all others
-	// have looked, too.
-	keyUse = 4 * keyLook
-)
-
-// follow keeps to the file of the keys.
-func (g *Gossip) follow() {
-	ticker := time.NewTicker(keyLook)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-g.closed:
-			return
-		case now := <-ticker.C:
-			g.rotate(now)
-		}
-	}
-}
-
-// rotate takes the keys as they are at a time: a new one is first learnt, then used, and
-// an old one forgotten.
-func (g *Gossip) rotate(now time.Time) {
-	keys, err := g.bind.Keys()
-	if err != nil || len(keys) == 0 {
-		return // what was read before goes on
-	}
-	for _, k := range keys {
-		_ = g.ring.AddKey(k) // its size was checked when it was read
-	}
-	if !bytes.Equal(g.first, keys[0]) {
-		g.first, g.learnt = keys[0], now
-	}
-	if now.Sub(g.learnt) < keyUse && slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, g.ring.GetPrimaryKey()) }) {
-		return
-	}
-	_ = g.ring.UseKey(keys[0])
-	for _, old := range slices.Clone(g.ring.GetKeys()) {
-		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, old) }) {
-			_ = g.ring.RemoveKey(old)
 		}
 	}
 }
