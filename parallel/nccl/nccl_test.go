@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	"jambalaya/internal/backend/cuda"
 	"jambalaya/internal/engine"
 	"jambalaya/parallel"
 	"jambalaya/parallel/inproc"
@@ -20,34 +18,6 @@ import (
 )
 
 var repeats = flag.Int("repeats", 20, "all-reduces whose bits are compared")
-
-// devices opens the GPUs of the machine, of which a test needs some: each rank needs one
-// of its own.
-func devices(t testing.TB, need int) []*cuda.Backend {
-	t.Helper()
-	if _, err := nccl.Version(); err != nil {
-		t.Skip(err)
-	}
-	var all []*cuda.Backend
-	for len(all) < 8 {
-		b, err := cuda.New(len(all))
-		if err != nil {
-			if len(all) < need {
-				t.Skipf("%d GPUs are needed: %v", need, err)
-			}
-			break
-		}
-		t.Cleanup(b.Close)
-		all = append(all, b)
-	}
-	return all
-}
-
-type world struct{ *inproc.Network }
-
-func (w world) Join(_ context.Context, id parallel.Identity, rank int) (parallel.Transport, error) {
-	return w.Network.Join(id, rank)
-}
 
 func TestConformance(t *testing.T) {
 	gpus := devices(t, 1)
@@ -61,78 +31,6 @@ func TestConformance(t *testing.T) {
 			}
 			return m.NewGroup(ctx, name, ranks)
 		})
-}
-
-// rank is what a test runs on each GPU.
-type rank struct {
-	*cuda.Backend
-	parallel.Transport
-	group, other *nccl.Group // of all
-}
-
-// together runs f on every GPU, as one rank each of a generation.
-func together(t testing.TB, network *inproc.Network, generation uint64, gpus []*cuda.Backend, f func(r rank) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	ranks := make([]int, len(gpus))
-	for i := range ranks {
-		ranks[i] = i
-	}
-	var all sync.WaitGroup
-	for i, b := range gpus {
-		all.Go(func() {
-			tr, err := network.Join(parallel.Identity{Run: 1, Generation: generation}, i)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer tr.Close()
-			m, err := nccl.NewMember(b, tr, parallel.GroupOptions{})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			r := rank{Backend: b, Transport: tr}
-			for i, g := range []**nccl.Group{&r.group, &r.other} {
-				if *g, err = m.NewGroup(ctx, []string{"all", "other"}[i], ranks); err != nil {
-					t.Error(err)
-					return
-				}
-				defer (*g).Close()
-			}
-			if err := f(r); err != nil {
-				t.Errorf("rank %d: %v", i, err)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// values are different on every rank, and of magnitudes at which the order of a sum shows.
-func values(rank, n int) []float32 {
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(math.Sin(float64(i*(rank+3))) * math.Pow(10, float64((i+rank)%5)))
-	}
-	return x
-}
-
-// tensor puts numbers on a rank's device.
-func (r rank) tensor(t testing.TB, x []float32) *engine.Tensor {
-	mem, err := r.Alloc(int64(4 * max(1, len(x))))
-	if err != nil {
-		t.Error(err)
-	}
-	f := &engine.Tensor{Shape: []int{len(x)}, DType: engine.Float32, Mem: mem}
-	if err := r.Write(f, x); err != nil {
-		t.Error(err)
-	}
-	return f
-}
-
-func part(f *engine.Tensor, from, n int) *engine.Tensor {
-	return &engine.Tensor{Shape: []int{n}, DType: f.DType, Mem: f.Mem, Off: f.Off + int64(from)*f.DType.Bytes()}
 }
 
 // TestTensors: operations on the devices' memory, several at a time, with transfers
@@ -342,65 +240,4 @@ func TestArguments(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// BenchmarkTensors reports what moves between all GPUs: for an all-reduce the bandwidth of
-// the bus, as nccl-tests count it, for an exchange what a rank sends to others.
-func BenchmarkTensors(b *testing.B) {
-	gpus := devices(b, 2)
-	n := len(gpus)
-	for _, mib := range []int{1, 4, 32, 256, 1024} {
-		for name, start := range map[string]func(g *nccl.Group, op parallel.Op, t *engine.Tensor) error{
-			"all-reduce": func(g *nccl.Group, op parallel.Op, t *engine.Tensor) error {
-				return g.AllReduceTensor(b.Context(), op, 0, t)
-			},
-			"exchange": func(g *nccl.Group, op parallel.Op, t *engine.Tensor) error {
-				var send, recv []parallel.Piece
-				for peer := range n { // half of the tensor to all, in pieces of a sixteenth
-					const pieces = 8
-					size := t.Size() / 2 / n / pieces
-					for k := range pieces {
-						send = append(send, parallel.Piece{Rank: peer, Tensor: part(t, (peer*pieces+k)*size, size)})
-						recv = append(recv, parallel.Piece{Rank: peer, Tensor: part(t, t.Size()/2+(peer*pieces+k)*size, size)})
-					}
-				}
-				return g.ExchangeTensors(b.Context(), op, 0, send, recv)
-			},
-		} {
-			b.Run(fmt.Sprintf("%s/%dMiB", name, mib), func(b *testing.B) {
-				var device, wall time.Duration
-				together(b, inproc.New(n, nil), 1, gpus, func(r rank) error {
-					mem, err := r.Alloc(int64(mib) << 20)
-					if err != nil {
-						return err
-					}
-					defer r.Free(mem)
-					t, op := &engine.Tensor{Shape: []int{mib << 18}, DType: engine.Float32, Mem: mem}, parallel.Op{Name: "benchmark"}
-					var began time.Time
-					for i := range b.N + 1 { // the first one sets connections up
-						if err := start(r.group, op, t); err != nil {
-							return err
-						}
-						if i == 0 {
-							if _, err := r.group.Finish(b.Context(), op); err != nil {
-								return err
-							}
-							began = time.Now()
-						}
-					}
-					took, err := r.group.Finish(b.Context(), op)
-					if r.Rank() == 0 {
-						device, wall = took, time.Since(began)
-					}
-					return err
-				})
-				bytes := float64(b.N) * float64(mib<<20) * 2 * float64(n-1) / float64(n)
-				if name == "exchange" {
-					bytes /= 4
-				}
-				b.ReportMetric(bytes/device.Seconds()/1e9, "GB/s-on-device")
-				b.ReportMetric(bytes/wall.Seconds()/1e9, "GB/s")
-			})
-		}
-	}
 }
