@@ -38,7 +38,8 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{result{"3 of 3", true}, nil, Met, "3 of 3"},
 		{result{"2 of 3", false}, nil, Missed, "2 of 3"},
-		{result{"2 of 3", true}, errors.New("lost one"), Missed, "2 of 3 lost one"},
+		{result{"2 of 3", true}, errors.New("lost one"), Missed, "2 of 3; lost one"},
+		{result{}, errors.New("lost one"), Missed, "lost one"},
 		{result{}, errSkip{"no root"}, Skipped, "no root"},
 	} {
 		rep, err := runRow(t.Context(), &lab{}, row{number: 4, name: "n", target: "t", run: func(context.Context, *lab) (result, error) { return c.res, c.err }})

@@ -105,7 +105,7 @@ func strangers(ctx context.Context, l *lab) (result, error) {
 	for _, i := range list {
 		why, ok := i.refused()
 		if !ok {
-			return result{figure: fmt.Sprintf("%d refused;", refused)}, fmt.Errorf("%s: %s", i.name, why)
+			return result{figure: fmt.Sprintf("%d refused", refused)}, fmt.Errorf("%s: %s", i.name, why)
 		}
 		reasons = fmt.Appendf(reasons, "%s: %s\n", i.name, why)
 		refused++

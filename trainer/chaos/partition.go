@@ -60,7 +60,7 @@ func (l *lab) splits(ctx context.Context, kinds []split, times int) (result, err
 			slept := l.awake.slept()
 			s, err := f.split(ctx, chance, kind)
 			if err != nil {
-				return result{figure: fmt.Sprintf("%s, after %d partitions:", kind.name, len(heals))}, err
+				return result{figure: fmt.Sprintf("%s, after %d partitions", kind.name, len(heals))}, err
 			}
 			if l.awake.slept() == slept {
 				heals, gaps, made = append(heals, s.healed), append(gaps, s.gap), max(made, s.made)

@@ -82,7 +82,7 @@ func runRow(ctx context.Context, l *lab, r row) (Report, error) {
 	case errors.As(err, &skip):
 		rep.Verdict, rep.Figure = Skipped, skip.reason
 	case err != nil:
-		rep.Figure = strings.TrimSpace(res.figure + " " + err.Error())
+		rep.Figure = strings.TrimPrefix(res.figure+"; "+err.Error(), "; ")
 	case res.met:
 		rep.Verdict = Met
 	}
