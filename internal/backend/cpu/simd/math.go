@@ -2,7 +2,8 @@ package simd
 
 import "math"
 
-// The elementary functions of the plain Go level, in float32. The vector levels use the same polynomials.
+// The elementary functions of the plain Go level, in float32. The vector levels use the same polynomials, but AVX-512 has
+// an exponential of its own (gen/vec_math.go).
 
 // Coefficients fitted at Chebyshev points. e^r = 1 + r + r^2 (expC0 + expC1 r + ...) on |r| <= ln(2)/2 with a
 // relative error of 1e-8; log(1+t) = t (logC0 + logC1 t + ...) on [0,1] with 1e-9.

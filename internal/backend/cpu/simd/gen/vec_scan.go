@@ -121,8 +121,7 @@ func (v target) scanPrepareGrad() {
 		}
 		delta := v.reg()
 		VADDPS(Mem{Base: dt}, bias, delta)
-		VMOVUPS(s.sigmoid(delta), row(pre, 1))
-		plus.log1p(delta)
+		VMOVUPS(plus.withGrad(delta, s.unit), row(pre, 1))
 		VMOVUPS(delta, row(pre, 0))
 		g := v.get(Mem{Base: z})
 		sig, grad := s.siluGrad(g)
@@ -161,7 +160,7 @@ func (d *decays) exp2(a Mem, delta reg.VecVirtual) reg.VecVirtual {
 	if d.wide() {
 		f := d.reg()
 		VREDUCEPS(Imm(1), e, f) // e - floor(e)
-		horner(d.poly, f, p)
+		d.horner(d.poly, f, p)
 		VSCALEFPS(e, p, p) // by 2^floor(e)
 		return p
 	}
@@ -169,7 +168,7 @@ func (d *decays) exp2(a Mem, delta reg.VecVirtual) reg.VecVirtual {
 	n := d.reg()
 	VROUNDPS(Imm(1), e, n)
 	VSUBPS(n, e, e)
-	horner(d.poly, e, p)
+	d.horner(d.poly, e, p)
 	VCVTPS2DQ(n, n)
 	VPSLLD(Imm(23), n, n)
 	VPADDD(n, p, p)
