@@ -16,7 +16,7 @@ type grid struct{ rows, columns, end int }
 
 // Limits of the work cut for the pool.
 const (
-	tilesAWorker  = 4       // tiles to balance the load with
+	tilesAWorker  = 2       // tiles to balance the load with
 	smallestTile  = 1 << 20 // floating point operations worth a task
 	smallestSplit = 32      // rows that make a tile worth copying its part of B
 	fewRows       = 8       // rows below which reading B is what takes the time

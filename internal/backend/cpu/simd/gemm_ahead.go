@@ -24,8 +24,11 @@ func (g *Gemm) regionB(j0, j1, k0, k1 int) region {
 	return region{g.B.Data[k0*g.B.Ld+j0:], g.B.Ld, k1 - k0, j1 - j0}
 }
 
-// ahead is memory that the calls of a microkernel prefetch, a line with each pair of k: what later calls will read.
-// Asked for all at once, the lines would hold up the loads of the call, which share the buffers for misses.
+// kTurn is how many k a microkernel does between one line that it prefetches and the next.
+const kTurn = 4
+
+// ahead is memory that the calls of a microkernel prefetch, a line with each turn of kTurn k: what later calls will
+// read. Asked for all at once, the lines would hold up the loads of the call, which share the buffers for misses.
 // Addresses are no pointers, as they may run past the end of the memory.
 type ahead struct {
 	at      uintptr // the next line

@@ -1,7 +1,7 @@
 package simd
 
 // A gemmKernel is the assembly of a microkernel for some number of rows. Strides are in bytes.
-type gemmKernel func(pairs, rest int64, a *float32, ars, acs int64, b *float32, ldb int64, c *float32, ldc, cols, acc int64,
+type gemmKernel func(turns, rest int64, a *float32, ars, acs int64, b *float32, ldb int64, c *float32, ldc, cols, acc int64,
 	ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 
 // Kernels by number of rows. There are AVX-512 kernels of one, two and three vectors of columns.
@@ -43,13 +43,13 @@ func (m *microkernel) call(kernel gemmKernel, i, n int) {
 	if m.add {
 		add = 1
 	}
-	pairs := 0
+	turns := 0
 	if m.whole || m.cols%16 == 0 {
-		pairs = m.kc / 2
+		turns = m.kc / kTurn
 	}
-	p0, s0, last0 := m.ahead[0].next(2 * pairs)
-	p1, s1, _ := m.ahead[1].next(pairs)
-	kernel(int64(pairs), int64(m.kc-2*pairs), &m.a[i*m.ars], int64(m.ars)*4, int64(m.acs)*4, &m.b[0], int64(m.ldb)*4,
+	p0, s0, last0 := m.ahead[0].next(turns)
+	p1, s1, _ := m.ahead[1].next(turns)
+	kernel(int64(turns), int64(m.kc-kTurn*turns), &m.a[i*m.ars], int64(m.ars)*4, int64(m.acs)*4, &m.b[0], int64(m.ldb)*4,
 		&m.c[i*m.ldc], int64(m.ldc)*4, int64(m.cols), add, p0, s0, p1, s1, last0)
 }
 

@@ -80,7 +80,7 @@ peakAVX2_loop:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm1x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -100,11 +100,21 @@ TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x00, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm1x16AVX512_no_pairs
+	JZ     gemm1x16AVX512_no_turns
 
-gemm1x16AVX512_pairs:
+gemm1x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -119,10 +129,6 @@ gemm1x16AVX512_pairs:
 	VBROADCASTSS (AX), Z30
 	VFMADD231PS  Z29, Z30, Z0
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -130,9 +136,9 @@ gemm1x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm1x16AVX512_pairs
+	JNZ          gemm1x16AVX512_turns
 
-gemm1x16AVX512_no_pairs:
+gemm1x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm1x16AVX512_no_rest
@@ -161,7 +167,7 @@ gemm1x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm1x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -184,11 +190,25 @@ TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x00, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm1x32AVX512_no_pairs
+	JZ     gemm1x32AVX512_no_turns
 
-gemm1x32AVX512_pairs:
+gemm1x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -207,10 +227,6 @@ gemm1x32AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -219,9 +235,9 @@ gemm1x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm1x32AVX512_pairs
+	JNZ          gemm1x32AVX512_turns
 
-gemm1x32AVX512_no_pairs:
+gemm1x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm1x32AVX512_no_rest
@@ -256,7 +272,7 @@ gemm1x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm2x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -277,11 +293,25 @@ TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x01, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm2x16AVX512_no_pairs
+	JZ     gemm2x16AVX512_no_turns
 
-gemm2x16AVX512_pairs:
+gemm2x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -300,10 +330,6 @@ gemm2x16AVX512_pairs:
 	VBROADCASTSS (AX)(SI*1), Z31
 	VFMADD231PS  Z29, Z31, Z1
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -311,9 +337,9 @@ gemm2x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm2x16AVX512_pairs
+	JNZ          gemm2x16AVX512_turns
 
-gemm2x16AVX512_no_pairs:
+gemm2x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm2x16AVX512_no_rest
@@ -350,7 +376,7 @@ gemm2x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm2x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -375,11 +401,31 @@ TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x01, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm2x32AVX512_no_pairs
+	JZ     gemm2x32AVX512_no_turns
 
-gemm2x32AVX512_pairs:
+gemm2x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -404,10 +450,6 @@ gemm2x32AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z2
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -416,9 +458,9 @@ gemm2x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm2x32AVX512_pairs
+	JNZ          gemm2x32AVX512_turns
 
-gemm2x32AVX512_no_pairs:
+gemm2x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm2x32AVX512_no_rest
@@ -466,7 +508,7 @@ gemm2x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm3x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -488,11 +530,29 @@ TEXT ·gemm3x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x02, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm3x16AVX512_no_pairs
+	JZ     gemm3x16AVX512_no_turns
 
-gemm3x16AVX512_pairs:
+gemm3x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -515,10 +575,6 @@ gemm3x16AVX512_pairs:
 	VBROADCASTSS (AX)(SI*2), Z30
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -526,9 +582,9 @@ gemm3x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm3x16AVX512_pairs
+	JNZ          gemm3x16AVX512_turns
 
-gemm3x16AVX512_no_pairs:
+gemm3x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm3x16AVX512_no_rest
@@ -573,7 +629,7 @@ gemm3x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm3x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -600,11 +656,37 @@ TEXT ·gemm3x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x02, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm3x32AVX512_no_pairs
+	JZ     gemm3x32AVX512_no_turns
 
-gemm3x32AVX512_pairs:
+gemm3x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -635,10 +717,6 @@ gemm3x32AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z4
 	VFMADD231PS  Z29, Z30, Z5
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -647,9 +725,9 @@ gemm3x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm3x32AVX512_pairs
+	JNZ          gemm3x32AVX512_turns
 
-gemm3x32AVX512_no_pairs:
+gemm3x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm3x32AVX512_no_rest
@@ -710,7 +788,7 @@ gemm3x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm4x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -735,11 +813,35 @@ TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x03, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm4x16AVX512_no_pairs
+	JZ     gemm4x16AVX512_no_turns
 
-gemm4x16AVX512_pairs:
+gemm4x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -768,10 +870,6 @@ gemm4x16AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z3
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -779,9 +877,9 @@ gemm4x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm4x16AVX512_pairs
+	JNZ          gemm4x16AVX512_turns
 
-gemm4x16AVX512_no_pairs:
+gemm4x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm4x16AVX512_no_rest
@@ -835,7 +933,7 @@ gemm4x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm4x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -866,11 +964,45 @@ TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x03, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm4x32AVX512_no_pairs
+	JZ     gemm4x32AVX512_no_turns
 
-gemm4x32AVX512_pairs:
+gemm4x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -909,10 +1041,6 @@ gemm4x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -921,9 +1049,9 @@ gemm4x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm4x32AVX512_pairs
+	JNZ          gemm4x32AVX512_turns
 
-gemm4x32AVX512_no_pairs:
+gemm4x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm4x32AVX512_no_rest
@@ -998,7 +1126,7 @@ gemm4x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm5x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1024,11 +1152,39 @@ TEXT ·gemm5x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x04, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm5x16AVX512_no_pairs
+	JZ     gemm5x16AVX512_no_turns
 
-gemm5x16AVX512_pairs:
+gemm5x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1061,10 +1217,6 @@ gemm5x16AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z4
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1072,9 +1224,9 @@ gemm5x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm5x16AVX512_pairs
+	JNZ          gemm5x16AVX512_turns
 
-gemm5x16AVX512_no_pairs:
+gemm5x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm5x16AVX512_no_rest
@@ -1136,7 +1288,7 @@ gemm5x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm5x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1169,11 +1321,51 @@ TEXT ·gemm5x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x04, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm5x32AVX512_no_pairs
+	JZ     gemm5x32AVX512_no_turns
 
-gemm5x32AVX512_pairs:
+gemm5x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1218,10 +1410,6 @@ gemm5x32AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -1230,9 +1418,9 @@ gemm5x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm5x32AVX512_pairs
+	JNZ          gemm5x32AVX512_turns
 
-gemm5x32AVX512_no_pairs:
+gemm5x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm5x32AVX512_no_rest
@@ -1320,7 +1508,7 @@ gemm5x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm6x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1347,11 +1535,43 @@ TEXT ·gemm6x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x05, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm6x16AVX512_no_pairs
+	JZ     gemm6x16AVX512_no_turns
 
-gemm6x16AVX512_pairs:
+gemm6x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1388,10 +1608,6 @@ gemm6x16AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1399,9 +1615,9 @@ gemm6x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm6x16AVX512_pairs
+	JNZ          gemm6x16AVX512_turns
 
-gemm6x16AVX512_no_pairs:
+gemm6x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm6x16AVX512_no_rest
@@ -1471,7 +1687,7 @@ gemm6x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm6x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1506,11 +1722,57 @@ TEXT ·gemm6x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x05, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm6x32AVX512_no_pairs
+	JZ     gemm6x32AVX512_no_turns
 
-gemm6x32AVX512_pairs:
+gemm6x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1561,10 +1823,6 @@ gemm6x32AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -1573,9 +1831,9 @@ gemm6x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm6x32AVX512_pairs
+	JNZ          gemm6x32AVX512_turns
 
-gemm6x32AVX512_no_pairs:
+gemm6x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm6x32AVX512_no_rest
@@ -1676,7 +1934,7 @@ gemm6x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm7x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1705,11 +1963,49 @@ TEXT ·gemm7x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x06, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm7x16AVX512_no_pairs
+	JZ     gemm7x16AVX512_no_turns
 
-gemm7x16AVX512_pairs:
+gemm7x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -1752,10 +2048,6 @@ gemm7x16AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -1763,9 +2055,9 @@ gemm7x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm7x16AVX512_pairs
+	JNZ          gemm7x16AVX512_turns
 
-gemm7x16AVX512_no_pairs:
+gemm7x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm7x16AVX512_no_rest
@@ -1844,7 +2136,7 @@ gemm7x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm7x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -1882,11 +2174,65 @@ TEXT ·gemm7x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x06, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm7x32AVX512_no_pairs
+	JZ     gemm7x32AVX512_no_turns
 
-gemm7x32AVX512_pairs:
+gemm7x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -1945,10 +2291,6 @@ gemm7x32AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -1957,9 +2299,9 @@ gemm7x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm7x32AVX512_pairs
+	JNZ          gemm7x32AVX512_turns
 
-gemm7x32AVX512_no_pairs:
+gemm7x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm7x32AVX512_no_rest
@@ -2074,7 +2416,7 @@ gemm7x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm8x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -2104,11 +2446,53 @@ TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x07, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm8x16AVX512_no_pairs
+	JZ     gemm8x16AVX512_no_turns
 
-gemm8x16AVX512_pairs:
+gemm8x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -2155,10 +2539,6 @@ gemm8x16AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -2166,9 +2546,9 @@ gemm8x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm8x16AVX512_pairs
+	JNZ          gemm8x16AVX512_turns
 
-gemm8x16AVX512_no_pairs:
+gemm8x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm8x16AVX512_no_rest
@@ -2255,7 +2635,7 @@ gemm8x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm8x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -2295,11 +2675,71 @@ TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x07, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm8x32AVX512_no_pairs
+	JZ     gemm8x32AVX512_no_turns
 
-gemm8x32AVX512_pairs:
+gemm8x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -2364,10 +2804,6 @@ gemm8x32AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -2376,9 +2812,9 @@ gemm8x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm8x32AVX512_pairs
+	JNZ          gemm8x32AVX512_turns
 
-gemm8x32AVX512_no_pairs:
+gemm8x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm8x32AVX512_no_rest
@@ -2506,7 +2942,7 @@ gemm8x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm9x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -2537,11 +2973,57 @@ TEXT ·gemm9x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x08, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm9x16AVX512_no_pairs
+	JZ     gemm9x16AVX512_no_turns
 
-gemm9x16AVX512_pairs:
+gemm9x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -2592,10 +3074,6 @@ gemm9x16AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -2603,9 +3081,9 @@ gemm9x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm9x16AVX512_pairs
+	JNZ          gemm9x16AVX512_turns
 
-gemm9x16AVX512_no_pairs:
+gemm9x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm9x16AVX512_no_rest
@@ -2700,7 +3178,7 @@ gemm9x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm9x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -2742,11 +3220,77 @@ TEXT ·gemm9x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x08, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm9x32AVX512_no_pairs
+	JZ     gemm9x32AVX512_no_turns
 
-gemm9x32AVX512_pairs:
+gemm9x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -2817,10 +3361,6 @@ gemm9x32AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -2829,9 +3369,9 @@ gemm9x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm9x32AVX512_pairs
+	JNZ          gemm9x32AVX512_turns
 
-gemm9x32AVX512_no_pairs:
+gemm9x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm9x32AVX512_no_rest
@@ -2972,7 +3512,7 @@ gemm9x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm10x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -3006,11 +3546,63 @@ TEXT ·gemm10x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x09, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm10x16AVX512_no_pairs
+	JZ     gemm10x16AVX512_no_turns
 
-gemm10x16AVX512_pairs:
+gemm10x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -3067,10 +3659,6 @@ gemm10x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -3078,9 +3666,9 @@ gemm10x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm10x16AVX512_pairs
+	JNZ          gemm10x16AVX512_turns
 
-gemm10x16AVX512_no_pairs:
+gemm10x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm10x16AVX512_no_rest
@@ -3184,7 +3772,7 @@ gemm10x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm10x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm10x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -3230,11 +3818,85 @@ TEXT ·gemm10x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x09, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm10x32AVX512_no_pairs
+	JZ     gemm10x32AVX512_no_turns
 
-gemm10x32AVX512_pairs:
+gemm10x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -3313,10 +3975,6 @@ gemm10x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -3325,9 +3983,9 @@ gemm10x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm10x32AVX512_pairs
+	JNZ          gemm10x32AVX512_turns
 
-gemm10x32AVX512_no_pairs:
+gemm10x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm10x32AVX512_no_rest
@@ -3482,7 +4140,7 @@ gemm10x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm11x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -3517,11 +4175,67 @@ TEXT ·gemm11x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0a, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm11x16AVX512_no_pairs
+	JZ     gemm11x16AVX512_no_turns
 
-gemm11x16AVX512_pairs:
+gemm11x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -3582,10 +4296,6 @@ gemm11x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -3593,9 +4303,9 @@ gemm11x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm11x16AVX512_pairs
+	JNZ          gemm11x16AVX512_turns
 
-gemm11x16AVX512_no_pairs:
+gemm11x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm11x16AVX512_no_rest
@@ -3707,7 +4417,7 @@ gemm11x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm11x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm11x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -3755,11 +4465,91 @@ TEXT ·gemm11x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0a, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm11x32AVX512_no_pairs
+	JZ     gemm11x32AVX512_no_turns
 
-gemm11x32AVX512_pairs:
+gemm11x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -3844,10 +4634,6 @@ gemm11x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -3856,9 +4642,9 @@ gemm11x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm11x32AVX512_pairs
+	JNZ          gemm11x32AVX512_turns
 
-gemm11x32AVX512_no_pairs:
+gemm11x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm11x32AVX512_no_rest
@@ -4026,7 +4812,7 @@ gemm11x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm12x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -4062,11 +4848,71 @@ TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0b, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm12x16AVX512_no_pairs
+	JZ     gemm12x16AVX512_no_turns
 
-gemm12x16AVX512_pairs:
+gemm12x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -4131,10 +4977,6 @@ gemm12x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -4142,9 +4984,9 @@ gemm12x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm12x16AVX512_pairs
+	JNZ          gemm12x16AVX512_turns
 
-gemm12x16AVX512_no_pairs:
+gemm12x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm12x16AVX512_no_rest
@@ -4264,7 +5106,7 @@ gemm12x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm12x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm12x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -4314,11 +5156,97 @@ TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0b, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm12x32AVX512_no_pairs
+	JZ     gemm12x32AVX512_no_turns
 
-gemm12x32AVX512_pairs:
+gemm12x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -4409,10 +5337,6 @@ gemm12x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -4421,9 +5345,9 @@ gemm12x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm12x32AVX512_pairs
+	JNZ          gemm12x32AVX512_turns
 
-gemm12x32AVX512_no_pairs:
+gemm12x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm12x32AVX512_no_rest
@@ -4604,7 +5528,7 @@ gemm12x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm13x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -4641,11 +5565,75 @@ TEXT ·gemm13x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0c, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm13x16AVX512_no_pairs
+	JZ     gemm13x16AVX512_no_turns
 
-gemm13x16AVX512_pairs:
+gemm13x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -4714,10 +5702,6 @@ gemm13x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -4725,9 +5709,9 @@ gemm13x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm13x16AVX512_pairs
+	JNZ          gemm13x16AVX512_turns
 
-gemm13x16AVX512_no_pairs:
+gemm13x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm13x16AVX512_no_rest
@@ -4855,7 +5839,7 @@ gemm13x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm13x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm13x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -4907,11 +5891,103 @@ TEXT ·gemm13x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0c, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm13x32AVX512_no_pairs
+	JZ     gemm13x32AVX512_no_turns
 
-gemm13x32AVX512_pairs:
+gemm13x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -5008,10 +6084,6 @@ gemm13x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -5020,9 +6092,9 @@ gemm13x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm13x32AVX512_pairs
+	JNZ          gemm13x32AVX512_turns
 
-gemm13x32AVX512_no_pairs:
+gemm13x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm13x32AVX512_no_rest
@@ -5216,7 +6288,7 @@ gemm13x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x16AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm14x16AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -5254,11 +6326,79 @@ TEXT ·gemm14x16AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0d, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm14x16AVX512_no_pairs
+	JZ     gemm14x16AVX512_no_turns
 
-gemm14x16AVX512_pairs:
+gemm14x16AVX512_turns:
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	VBROADCASTSS (R9)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z29, Z30, Z0
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z29, Z31, Z1
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z29, Z30, Z4
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z29, Z30, Z6
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z29, Z31, Z9
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z29, Z30, Z10
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z29, Z30, Z12
+	VBROADCASTSS (R9)(SI*4), Z31
+	VFMADD231PS  Z29, Z31, Z13
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z29
 	ADDQ         ldb+48(FP), BX
 	VBROADCASTSS (AX), Z30
@@ -5331,10 +6471,6 @@ gemm14x16AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -5342,9 +6478,9 @@ gemm14x16AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm14x16AVX512_pairs
+	JNZ          gemm14x16AVX512_turns
 
-gemm14x16AVX512_no_pairs:
+gemm14x16AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm14x16AVX512_no_rest
@@ -5480,7 +6616,7 @@ gemm14x16AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm14x32AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm14x32AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -5534,11 +6670,109 @@ TEXT ·gemm14x32AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x0d, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm14x32AVX512_no_pairs
+	JZ     gemm14x32AVX512_no_turns
 
-gemm14x32AVX512_pairs:
+gemm14x32AVX512_turns:
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R9)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
+	VMOVUPS      (BX), Z28
+	VMOVUPS      64(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R9), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R9)(SI*1), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (DX)(SI*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (R8)(SI*8), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R9)(SI*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	ADDQ         DI, R9
 	VMOVUPS      (BX), Z28
 	VMOVUPS      64(BX), Z29
 	ADDQ         ldb+48(FP), BX
@@ -5641,10 +6875,6 @@ gemm14x32AVX512_pairs:
 	ADDQ         DI, DX
 	ADDQ         DI, R8
 	ADDQ         DI, R9
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	ADDQ         R12, R14
@@ -5653,9 +6883,9 @@ gemm14x32AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm14x32AVX512_pairs
+	JNZ          gemm14x32AVX512_turns
 
-gemm14x32AVX512_no_pairs:
+gemm14x32AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm14x32AVX512_no_rest
@@ -5862,7 +7092,7 @@ gemm14x32AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm1x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm1x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -5888,11 +7118,29 @@ TEXT ·gemm1x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x00, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm1x48AVX512_no_pairs
+	JZ     gemm1x48AVX512_no_turns
 
-gemm1x48AVX512_pairs:
+gemm1x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -5915,10 +7163,6 @@ gemm1x48AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z1
 	VFMADD231PS  Z29, Z30, Z2
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -5928,9 +7172,9 @@ gemm1x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm1x48AVX512_pairs
+	JNZ          gemm1x48AVX512_turns
 
-gemm1x48AVX512_no_pairs:
+gemm1x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm1x48AVX512_no_rest
@@ -5971,7 +7215,7 @@ gemm1x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm2x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -6000,11 +7244,37 @@ TEXT ·gemm2x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x01, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm2x48AVX512_no_pairs
+	JZ     gemm2x48AVX512_no_turns
 
-gemm2x48AVX512_pairs:
+gemm2x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6035,10 +7305,6 @@ gemm2x48AVX512_pairs:
 	VFMADD231PS  Z28, Z31, Z4
 	VFMADD231PS  Z29, Z31, Z5
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6048,9 +7314,9 @@ gemm2x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm2x48AVX512_pairs
+	JNZ          gemm2x48AVX512_turns
 
-gemm2x48AVX512_no_pairs:
+gemm2x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm2x48AVX512_no_rest
@@ -6109,7 +7375,7 @@ gemm2x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm3x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -6141,11 +7407,45 @@ TEXT ·gemm3x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x02, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm3x48AVX512_no_pairs
+	JZ     gemm3x48AVX512_no_turns
 
-gemm3x48AVX512_pairs:
+gemm3x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6184,10 +7484,6 @@ gemm3x48AVX512_pairs:
 	VFMADD231PS  Z28, Z30, Z7
 	VFMADD231PS  Z29, Z30, Z8
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6197,9 +7493,9 @@ gemm3x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm3x48AVX512_pairs
+	JNZ          gemm3x48AVX512_turns
 
-gemm3x48AVX512_no_pairs:
+gemm3x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm3x48AVX512_no_rest
@@ -6276,7 +7572,7 @@ gemm3x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm4x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -6313,11 +7609,55 @@ TEXT ·gemm4x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x03, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm4x48AVX512_no_pairs
+	JZ     gemm4x48AVX512_no_turns
 
-gemm4x48AVX512_pairs:
+gemm4x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6366,10 +7706,6 @@ gemm4x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6379,9 +7715,9 @@ gemm4x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm4x48AVX512_pairs
+	JNZ          gemm4x48AVX512_turns
 
-gemm4x48AVX512_no_pairs:
+gemm4x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm4x48AVX512_no_rest
@@ -6477,7 +7813,7 @@ gemm4x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm5x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -6517,11 +7853,63 @@ TEXT ·gemm5x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x04, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm5x48AVX512_no_pairs
+	JZ     gemm5x48AVX512_no_turns
 
-gemm5x48AVX512_pairs:
+gemm5x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6578,10 +7966,6 @@ gemm5x48AVX512_pairs:
 	VFMADD231PS  Z29, Z30, Z14
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6591,9 +7975,9 @@ gemm5x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm5x48AVX512_pairs
+	JNZ          gemm5x48AVX512_turns
 
-gemm5x48AVX512_no_pairs:
+gemm5x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm5x48AVX512_no_rest
@@ -6707,7 +8091,7 @@ gemm5x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm6x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -6750,11 +8134,71 @@ TEXT ·gemm6x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x05, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm6x48AVX512_no_pairs
+	JZ     gemm6x48AVX512_no_turns
 
-gemm6x48AVX512_pairs:
+gemm6x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -6819,10 +8263,6 @@ gemm6x48AVX512_pairs:
 	VFMADD231PS  Z29, Z31, Z17
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -6832,9 +8272,9 @@ gemm6x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm6x48AVX512_pairs
+	JNZ          gemm6x48AVX512_turns
 
-gemm6x48AVX512_no_pairs:
+gemm6x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm6x48AVX512_no_rest
@@ -6966,7 +8406,7 @@ gemm6x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm7x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm7x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -7013,11 +8453,81 @@ TEXT ·gemm7x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x06, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm7x48AVX512_no_pairs
+	JZ     gemm7x48AVX512_no_turns
 
-gemm7x48AVX512_pairs:
+gemm7x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -7092,10 +8602,6 @@ gemm7x48AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7105,9 +8611,9 @@ gemm7x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm7x48AVX512_pairs
+	JNZ          gemm7x48AVX512_turns
 
-gemm7x48AVX512_no_pairs:
+gemm7x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm7x48AVX512_no_rest
@@ -7258,7 +8764,7 @@ gemm7x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm8x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm8x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -7308,11 +8814,89 @@ TEXT ·gemm8x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x07, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm8x48AVX512_no_pairs
+	JZ     gemm8x48AVX512_no_turns
 
-gemm8x48AVX512_pairs:
+gemm8x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -7395,10 +8979,6 @@ gemm8x48AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7408,9 +8988,9 @@ gemm8x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm8x48AVX512_pairs
+	JNZ          gemm8x48AVX512_turns
 
-gemm8x48AVX512_no_pairs:
+gemm8x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm8x48AVX512_no_rest
@@ -7579,7 +9159,7 @@ gemm8x48AVX512_store:
 	VZEROUPPER
 	RET
 
-// func gemm9x48AVX512(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm9x48AVX512(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -7632,11 +9212,97 @@ TEXT ·gemm9x48AVX512(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x08, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm9x48AVX512_no_pairs
+	JZ     gemm9x48AVX512_no_turns
 
-gemm9x48AVX512_pairs:
+gemm9x48AVX512_turns:
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z27, Z30, Z24
+	VFMADD231PS  Z28, Z30, Z25
+	VFMADD231PS  Z29, Z30, Z26
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
+	VMOVUPS      (BX), Z27
+	VMOVUPS      64(BX), Z28
+	VMOVUPS      128(BX), Z29
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z27, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z29, Z30, Z2
+	VBROADCASTSS (AX)(SI*1), Z31
+	VFMADD231PS  Z27, Z31, Z3
+	VFMADD231PS  Z28, Z31, Z4
+	VFMADD231PS  Z29, Z31, Z5
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z29, Z30, Z8
+	VBROADCASTSS (DX), Z31
+	VFMADD231PS  Z27, Z31, Z9
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (AX)(SI*4), Z30
+	VFMADD231PS  Z27, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z29, Z30, Z14
+	VBROADCASTSS (DX)(SI*2), Z31
+	VFMADD231PS  Z27, Z31, Z15
+	VFMADD231PS  Z28, Z31, Z16
+	VFMADD231PS  Z29, Z31, Z17
+	VBROADCASTSS (R8)(SI*2), Z30
+	VFMADD231PS  Z27, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z29, Z30, Z20
+	VBROADCASTSS (DX)(SI*4), Z31
+	VFMADD231PS  Z27, Z31, Z21
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (AX)(SI*8), Z30
+	VFMADD231PS  Z27, Z30, Z24
+	VFMADD231PS  Z28, Z30, Z25
+	VFMADD231PS  Z29, Z30, Z26
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, R8
 	VMOVUPS      (BX), Z27
 	VMOVUPS      64(BX), Z28
 	VMOVUPS      128(BX), Z29
@@ -7727,10 +9393,6 @@ gemm9x48AVX512_pairs:
 	ADDQ         DI, AX
 	ADDQ         DI, DX
 	ADDQ         DI, R8
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
 	PREFETCHT0   128(R14)
@@ -7740,9 +9402,9 @@ gemm9x48AVX512_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm9x48AVX512_pairs
+	JNZ          gemm9x48AVX512_turns
 
-gemm9x48AVX512_no_pairs:
+gemm9x48AVX512_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm9x48AVX512_no_rest
@@ -7963,7 +9625,7 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func gemm1x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm1x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -7980,11 +9642,25 @@ TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x00, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm1x16AVX2_no_pairs
+	JZ     gemm1x16AVX2_no_turns
 
-gemm1x16AVX2_pairs:
+gemm1x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8003,10 +9679,6 @@ gemm1x16AVX2_pairs:
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8014,9 +9686,9 @@ gemm1x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm1x16AVX2_pairs
+	JNZ          gemm1x16AVX2_turns
 
-gemm1x16AVX2_no_pairs:
+gemm1x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm1x16AVX2_no_rest
@@ -8076,7 +9748,7 @@ gemm1x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm2x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -8095,11 +9767,31 @@ TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x01, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm2x16AVX2_no_pairs
+	JZ     gemm2x16AVX2_no_turns
 
-gemm2x16AVX2_pairs:
+gemm2x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8124,10 +9816,6 @@ gemm2x16AVX2_pairs:
 	VFMADD231PS  Y12, Y15, Y2
 	VFMADD231PS  Y13, Y15, Y3
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8135,9 +9823,9 @@ gemm2x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm2x16AVX2_pairs
+	JNZ          gemm2x16AVX2_turns
 
-gemm2x16AVX2_no_pairs:
+gemm2x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm2x16AVX2_no_rest
@@ -8218,7 +9906,7 @@ gemm2x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm3x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm3x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -8239,11 +9927,37 @@ TEXT ·gemm3x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x02, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm3x16AVX2_no_pairs
+	JZ     gemm3x16AVX2_no_turns
 
-gemm3x16AVX2_pairs:
+gemm3x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         DI, AX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         DI, AX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8274,10 +9988,6 @@ gemm3x16AVX2_pairs:
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
 	ADDQ         DI, AX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8285,9 +9995,9 @@ gemm3x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm3x16AVX2_pairs
+	JNZ          gemm3x16AVX2_turns
 
-gemm3x16AVX2_no_pairs:
+gemm3x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm3x16AVX2_no_rest
@@ -8389,7 +10099,7 @@ gemm3x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm4x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -8414,11 +10124,45 @@ TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x03, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm4x16AVX2_no_pairs
+	JZ     gemm4x16AVX2_no_turns
 
-gemm4x16AVX2_pairs:
+gemm4x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8457,10 +10201,6 @@ gemm4x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y7
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8468,9 +10208,9 @@ gemm4x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm4x16AVX2_pairs
+	JNZ          gemm4x16AVX2_turns
 
-gemm4x16AVX2_no_pairs:
+gemm4x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm4x16AVX2_no_rest
@@ -8594,7 +10334,7 @@ gemm4x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm5x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm5x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -8621,11 +10361,51 @@ TEXT ·gemm5x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x04, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm5x16AVX2_no_pairs
+	JZ     gemm5x16AVX2_no_turns
 
-gemm5x16AVX2_pairs:
+gemm5x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (AX)(SI*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (AX)(SI*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8670,10 +10450,6 @@ gemm5x16AVX2_pairs:
 	VFMADD231PS  Y13, Y14, Y9
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8681,9 +10457,9 @@ gemm5x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm5x16AVX2_pairs
+	JNZ          gemm5x16AVX2_turns
 
-gemm5x16AVX2_no_pairs:
+gemm5x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm5x16AVX2_no_rest
@@ -8828,7 +10604,7 @@ gemm5x16AVX2_store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX2(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
+// func gemm6x16AVX2(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   a+16(FP), AX
@@ -8857,11 +10633,57 @@ TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-128
 	MOVQ   R12, R15
 	IMUL3Q $0x05, R15, R15
 	ADDQ   R11, R15
-	MOVQ   pairs+0(FP), CX
+	MOVQ   turns+0(FP), CX
 	TESTQ  CX, CX
-	JZ     gemm6x16AVX2_no_pairs
+	JZ     gemm6x16AVX2_no_turns
 
-gemm6x16AVX2_pairs:
+gemm6x16AVX2_turns:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (AX)(SI*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(SI*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	ADDQ         ldb+48(FP), BX
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(SI*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (AX)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (AX)(SI*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(SI*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         DI, AX
+	ADDQ         DI, DX
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	ADDQ         ldb+48(FP), BX
@@ -8912,10 +10734,6 @@ gemm6x16AVX2_pairs:
 	VFMADD231PS  Y13, Y15, Y11
 	ADDQ         DI, AX
 	ADDQ         DI, DX
-	PREFETCHT1   (R10)
-	ADDQ         step0+96(FP), R10
-	CMPQ         R10, last0+120(FP)
-	CMOVQHI      last0+120(FP), R10
 	PREFETCHT0   (R14)
 	ADDQ         R12, R14
 	CMPQ         R14, R15
@@ -8923,9 +10741,9 @@ gemm6x16AVX2_pairs:
 	PREFETCHT1   (R13)
 	ADDQ         step1+112(FP), R13
 	DECQ         CX
-	JNZ          gemm6x16AVX2_pairs
+	JNZ          gemm6x16AVX2_turns
 
-gemm6x16AVX2_no_pairs:
+gemm6x16AVX2_no_turns:
 	MOVQ  rest+8(FP), CX
 	TESTQ CX, CX
 	JZ    gemm6x16AVX2_no_rest

@@ -195,7 +195,7 @@ func (t *tile) lookAhead(p, i0, i1, k0, k1 int) {
 	case k1 < t.K:
 		next.set(t.regionA(t.i0, t.i0+min(blockRows, t.i1-t.i0), k1, min(2*k1-k0, t.K)))
 	}
-	if panels := next.calls(k1-k0)/rowPanels(i1-i0) + 1; p == max(t.p1-panels, t.p0) {
+	if panels := next.calls((k1-k0)/kTurn)/rowPanels(i1-i0) + 1; p == max(t.p1-panels, t.p0) {
 		t.m.ahead[0] = next
 	}
 }

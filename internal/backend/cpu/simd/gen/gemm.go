@@ -83,15 +83,19 @@ func peak(name string, acc []reg.VecPhysical) {
 // c + i*ldc, all strides in bytes. Each element of C is one chain of multiply-adds in the order of k, so its
 // bits do not depend on rows or vecs.
 //
-// With each pair of k it also prefetches a line of either of two streams, at ahead0 and ahead1: memory that later
+// With each turn it also prefetches a line of either of two streams, at ahead0 and ahead1: memory that later
 // calls read, which arrives in the second level's cache without holding this one up.
 //
-// kc is 2*pairs + rest. Of the first 2*pairs rows of B whole vectors are read, of the others cols columns: a masked
-// load costs an arithmetic slot on Zen 4, and a branch for every k costs 1 %.
+// kc is kTurn*turns + rest. Of the first kTurn*turns rows of B whole vectors are read, of the others cols columns: a
+// masked load costs an arithmetic slot on Zen 4, and a branch for every k costs 1 %.
 type microkernel struct {
 	isa
 	rows, vecs int
 }
+
+// kTurn is the number of k in a turn of the loop. Twice as many prefetches keep the buffers for misses so busy that
+// the Xeon's loads of B from the second level wait for them.
+const kTurn = 4
 
 // General registers of a microkernel. Each pointer to rows of A serves several by the index ars: see rowOf.
 var (
@@ -124,7 +128,7 @@ func (m microkernel) bcast(row int) reg.VecPhysical  { return m.regs[len(m.regs)
 
 func (m microkernel) emit() {
 	name := fmt.Sprintf("gemm%dx%d%s", m.rows, m.vecs*m.lane, m.name)
-	TEXT(name, NOSPLIT, "func(pairs int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)")
+	TEXT(name, NOSPLIT, "func(turns int64, rest int64, a *float32, ars int64, acs int64, b *float32, ldb int64, c *float32, ldc int64, cols int64, acc int64, ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)")
 	Pragma("noescape")
 	m.arguments()
 	for row := range m.rows {
@@ -137,14 +141,14 @@ func (m microkernel) emit() {
 	for _, l := range []struct {
 		count string
 		steps int
-	}{{"pairs", 2}, {"rest", 1}} {
+	}{{"turns", kTurn}, {"rest", 1}} {
 		Load(Param(l.count), countReg)
 		TESTQ(countReg, countReg)
 		JZ(LabelRef(name + "_no_" + l.count))
 		Label(name + "_" + l.count)
-		for range l.steps {
+		for i := range l.steps {
 			m.step(l.steps == 1)
-			if l.steps > 1 {
+			if i == kTurn/2 {
 				m.lookAhead(0)
 			}
 		}
@@ -185,7 +189,7 @@ func (m microkernel) arguments() {
 // Registers of the prefetch of C.
 var nextReg, lastReg = reg.R14, reg.R15
 
-// startPrefetch and prefetch fetch a row of C with each pair of k, until the last, so that C has arrived when it is
+// startPrefetch and prefetch fetch a row of C with each turn, until the last, so that C has arrived when it is
 // written: all at once they would hold up the loads of A and B, which share the buffers for misses.
 func (m microkernel) startPrefetch() {
 	MOVQ(cReg, nextReg)
