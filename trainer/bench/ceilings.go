@@ -61,7 +61,7 @@ func (p *prober) softplus() []time.Duration {
 		simd.Softplus(p.dst[task*copyTask:(task+1)*copyTask], p.src[task*copyTask:(task+1)*copyTask])
 	}
 	var times []time.Duration
-	for range 2 * leastSamples {
+	for range leastSamples {
 		times = append(times, p.timed(copyFloats/copyTask, task))
 	}
 	return times

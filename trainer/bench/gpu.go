@@ -109,7 +109,7 @@ func gpuCases() []kernelCase {
 
 // gpuMeasure times each call of a case. Every value has memory of its own: a call is
 // repeated, and what it reads must stay.
-func gpuMeasure(d *trainer.Device, k kernelCase) ([]samples, error) {
+func gpuMeasure(d *trainer.Device, k kernelCase) ([]*samples, error) {
 	prog, err := k.build()
 	if err != nil {
 		return nil, err
@@ -125,16 +125,15 @@ func gpuMeasure(d *trainer.Device, k kernelCase) ([]samples, error) {
 	if err := plan.Run(); err != nil {
 		return nil, err
 	}
-	var all []samples
+	var all []*samples
 	for i, c := range plan.Calls() {
-		s := samples{name: k.name(c), work: workOf(c)}
+		s := &samples{name: k.name(c), work: workOf(c)}
 		if c.Kernel == "selective_scan" || c.Kernel == "selective_scan_grad" {
 			s.work.flops = 0 // no matrix products: the ceiling of these says nothing of it
 		}
 		if s.times, err = gpuTimes(d, plan, i); err != nil {
 			return nil, err
 		}
-		s.sort()
 		all = append(all, s)
 	}
 	return all, nil

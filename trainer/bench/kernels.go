@@ -40,12 +40,14 @@ type KernelReport struct {
 	Ceiling  string  `json:"ceiling"` // fma, on a GPU those of matrix products, or copy: the one that binds
 }
 
-// A kernel is measured at least leastSamples times, and for sampleTime if there is
-// room for mostSamples.
+// All kernels are measured in each of a few rounds, as a machine may be slow for
+// some seconds: in a round at least leastSamples times, and for sampleTime if there
+// is room for mostSamples.
 const (
-	leastSamples = 5
-	mostSamples  = 200
-	sampleTime   = 300 * time.Millisecond
+	rounds       = 5
+	leastSamples = 2
+	mostSamples  = 40
+	sampleTime   = 60 * time.Millisecond
 	largeProduct = 3e11 // operations of a product that takes too long to measure
 )
 
@@ -81,17 +83,19 @@ func Kernels(ctx context.Context, opt KernelOptions, progress func(done, all int
 	defer be.Close()
 	r := KernelsReport{Host: newHost(be.Path(), opt.Threads)}
 	m := meter{be: be, prober: newProber(be.Pool())}
-	for i, c := range cases {
-		if err := ctx.Err(); err != nil {
-			return r, fmt.Errorf("bench: stopped: %w", err)
+	for round := range rounds {
+		for i, c := range cases {
+			if err := ctx.Err(); err != nil {
+				return r, fmt.Errorf("bench: stopped: %w", err)
+			}
+			if err := m.measure(c); err != nil {
+				return r, err
+			}
+			m.prober.probe()
+			progress(round*len(cases)+i+1, rounds*len(cases))
 		}
-		if err := m.measure(c); err != nil {
-			return r, err
-		}
-		m.prober.probe()
-		progress(i+1, len(cases))
+		m.add(fmt.Sprintf("softplus %d", copyFloats), work{bytes: 8 * copyFloats}, m.prober.softplus())
 	}
-	m.add(fmt.Sprintf("softplus %d", copyFloats), work{bytes: 8 * copyFloats}, m.prober.softplus())
 	r.Host.LoadEnd, r.Ceilings = loadAverage(), m.prober.best
 	for _, s := range m.samples {
 		r.Kernels = append(r.Kernels, s.report(r.Ceilings))
@@ -129,25 +133,29 @@ func kernelCases(presets []string) ([]kernelCase, error) {
 type meter struct {
 	be      *cpu.Backend
 	prober  *prober
-	samples []samples
+	samples []*samples // by name, in the order of their first
 }
 
 // samples are the times that one kernel took.
 type samples struct {
 	name  string
 	work  work
-	times []time.Duration // sorted
+	times []time.Duration
 }
 
+// add adds samples of a kernel to those it has.
 func (m *meter) add(name string, w work, times []time.Duration) {
-	s := samples{name, w, times}
-	s.sort()
-	m.samples = append(m.samples, s)
+	i := slices.IndexFunc(m.samples, func(s *samples) bool { return s.name == name && s.work == w })
+	if i < 0 {
+		m.samples = append(m.samples, &samples{name, w, times})
+		return
+	}
+	m.samples[i].times = append(m.samples[i].times, times...)
 }
 
-func (s samples) sort() { slices.Sort(s.times) }
-
-func (s samples) report(c Ceilings) KernelReport {
+// report is what the samples say.
+func (s *samples) report(c Ceilings) KernelReport {
+	slices.Sort(s.times)
 	best, median := s.times[0].Seconds(), s.times[len(s.times)/2].Seconds()
 	floor, ceiling := c.floor(s.work)
 	return KernelReport{Name: s.name, MedianMS: median * 1e3, BestMS: best * 1e3, Bytes: s.work.bytes / best,
