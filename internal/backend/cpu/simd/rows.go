@@ -22,6 +22,10 @@ type rowKernels struct {
 	count           func(x []int32, e int32) int64
 	place8, place16 func(slot, source, next, index []int32, first int32)
 
+	// expSums is the largest element of each row of n, and the sum of e^(x - top); NaN where an element is NaN or +Inf.
+	// nil: there is none.
+	expSums func(top, sum, x []float32, n int)
+
 	// scatter and combineGrad are Dispatch and CombineGrad past the caches, of rows of whole cache lines (see
 	// streamed). nil: there are none.
 	scatter     func(xs, x []float32, slot []int32, k, h int)

@@ -10,6 +10,7 @@ func init() {
 		count:        countAVX512,
 		place8:       place8AVX512,
 		place16:      place16AVX512,
+		expSums:      expSumsAVX512,
 		scatter:      scatterAVX512,
 		combineGrad:  combineGradAVX512,
 	}
@@ -22,6 +23,7 @@ func init() {
 		count:        countAVX2,
 		place8:       place8AVX2,
 		place16:      place16AVX2,
+		expSums:      expSumsAVX2,
 		scatter:      scatterAVX2,
 		combineGrad:  combineGradAVX2,
 	}

@@ -1791,6 +1791,228 @@ end76:
 	VZEROUPPER
 	RET
 
+// func expSumsAVX512(top []float32, sum []float32, x []float32, n int)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
+TEXT ·expSumsAVX512(SB), NOSPLIT, $0-80
+	MOVQ         top_base+0(FP), AX
+	MOVQ         sum_base+24(FP), CX
+	MOVQ         x_base+48(FP), DX
+	MOVQ         top_len+8(FP), BX
+	MOVQ         n+72(FP), SI
+	MOVQ         n+72(FP), DI
+	SHLQ         $0x02, DI
+	VBROADCASTSS const3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS const3f318000<>+0(SB), Z1
+	VBROADCASTSS constb95e8083<>+0(SB), Z2
+	VBROADCASTSS const3f000000<>+0(SB), Z3
+	VBROADCASTSS const3f80007b<>+0(SB), Z4
+	VBROADCASTSS constc2d00000<>+0(SB), Z5
+	VBROADCASTSS const42b20000<>+0(SB), Z6
+	VBROADCASTSS const3f800000<>+0(SB), Z6
+	VBROADCASTSS const48c00000<>+0(SB), Z6
+	VMOVUPS      powers0<>+0(SB), Z7
+	VMOVUPS      powers1<>+0(SB), Z8
+	VBROADCASTSS constff7fffff<>+0(SB), Z9
+
+row77:
+	MOVQ    SI, R8
+	VMOVAPS Z9, Z10
+	VMOVAPS Z9, Z11
+	VMOVAPS Z9, Z12
+	VMOVAPS Z9, Z13
+	XORQ    R9, R9
+	SUBQ    $+64, R8
+	JL      done79
+
+loop78:
+	VMOVUPS (DX)(R9*1), Z14
+	VMAXPS  Z14, Z10, Z10
+	VMOVUPS 64(DX)(R9*1), Z14
+	VMAXPS  Z14, Z11, Z11
+	VMOVUPS 128(DX)(R9*1), Z14
+	VMAXPS  Z14, Z12, Z12
+	VMOVUPS 192(DX)(R9*1), Z14
+	VMAXPS  Z14, Z13, Z13
+	ADDQ    $+256, R9
+	SUBQ    $+64, R8
+	JGE     loop78
+
+done79:
+	ADDQ $+64, R8
+	SUBQ $+16, R8
+	JL   done81
+
+loop80:
+	VMOVUPS (DX)(R9*1), Z14
+	VMAXPS  Z14, Z10, Z10
+	ADDQ    $+64, R9
+	SUBQ    $+16, R8
+	JGE     loop80
+
+done81:
+	ADDQ      $+16, R8
+	TESTQ     R8, R8
+	JZ        end82
+	MOVQ      $-1, R10
+	BZHIQ     R8, R10, R10
+	KMOVW     R10, K1
+	VMOVUPS.Z (DX)(R9*1), K1, Z14
+	VBLENDMPS Z14, Z9, K1, Z14
+	VMAXPS    Z14, Z10, Z10
+
+end82:
+	VMAXPS Z12, Z10, Z10
+	VMAXPS Z13, Z11, Z11
+	VMAXPS Z11, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	LEAQ   (DX)(DI*1), R9
+	MOVQ   SI, R8
+	XORQ   R10, R10
+	SUBQ   $+32, R8
+	JL     done84
+
+loop83:
+	PREFETCHT0   (R9)(R10*1)
+	VMOVUPS      (DX)(R10*1), Z13
+	VSUBPS       Z10, Z13, Z13
+	VMAXPS       Z13, Z5, Z13
+	VMOVAPS      Z6, Z14
+	VFMADD231PS  Z0, Z13, Z14
+	VSUBPS       Z6, Z14, Z15
+	VFNMADD231PS Z1, Z15, Z13
+	VFNMADD231PS Z2, Z15, Z13
+	VPERMI2PS    Z8, Z7, Z14
+	VMOVUPS      Z3, Z16
+	VFMADD213PS  Z4, Z13, Z16
+	VMULPS       Z14, Z13, Z13
+	VFMADD231PS  Z16, Z13, Z14
+	VSCALEFPS    Z15, Z14, Z13
+	VADDPS       Z13, Z11, Z11
+	PREFETCHT0   64(R9)(R10*1)
+	VMOVUPS      64(DX)(R10*1), Z13
+	VSUBPS       Z10, Z13, Z13
+	VMAXPS       Z13, Z5, Z13
+	VMOVAPS      Z6, Z14
+	VFMADD231PS  Z0, Z13, Z14
+	VSUBPS       Z6, Z14, Z15
+	VFNMADD231PS Z1, Z15, Z13
+	VFNMADD231PS Z2, Z15, Z13
+	VPERMI2PS    Z8, Z7, Z14
+	VMOVUPS      Z3, Z16
+	VFMADD213PS  Z4, Z13, Z16
+	VMULPS       Z14, Z13, Z13
+	VFMADD231PS  Z16, Z13, Z14
+	VSCALEFPS    Z15, Z14, Z13
+	VADDPS       Z13, Z12, Z12
+	ADDQ         $+128, R10
+	SUBQ         $+32, R8
+	JGE          loop83
+
+done84:
+	ADDQ $+32, R8
+	SUBQ $+16, R8
+	JL   done86
+
+loop85:
+	PREFETCHT0   (R9)(R10*1)
+	VMOVUPS      (DX)(R10*1), Z13
+	VSUBPS       Z10, Z13, Z13
+	VMAXPS       Z13, Z5, Z13
+	VMOVAPS      Z6, Z14
+	VFMADD231PS  Z0, Z13, Z14
+	VSUBPS       Z6, Z14, Z15
+	VFNMADD231PS Z1, Z15, Z13
+	VFNMADD231PS Z2, Z15, Z13
+	VPERMI2PS    Z8, Z7, Z14
+	VMOVUPS      Z3, Z16
+	VFMADD213PS  Z4, Z13, Z16
+	VMULPS       Z14, Z13, Z13
+	VFMADD231PS  Z16, Z13, Z14
+	VSCALEFPS    Z15, Z14, Z13
+	VADDPS       Z13, Z11, Z11
+	ADDQ         $+64, R10
+	SUBQ         $+16, R8
+	JGE          loop85
+
+done86:
+	ADDQ         $+16, R8
+	TESTQ        R8, R8
+	JZ           end87
+	MOVQ         $-1, R9
+	BZHIQ        R8, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (DX)(R10*1), K1, Z13
+	VSUBPS       Z10, Z13, Z13
+	VMAXPS       Z13, Z5, Z13
+	VMOVAPS      Z6, Z14
+	VFMADD231PS  Z0, Z13, Z14
+	VSUBPS       Z6, Z14, Z15
+	VFNMADD231PS Z1, Z15, Z13
+	VFNMADD231PS Z2, Z15, Z13
+	VPERMI2PS    Z8, Z7, Z14
+	VMOVUPS      Z3, Z16
+	VFMADD213PS  Z4, Z13, Z16
+	VMULPS       Z14, Z13, Z13
+	VFMADD231PS  Z16, Z13, Z14
+	VSCALEFPS    Z15, Z14, Z13
+	VMOVAPS.Z    Z13, K1, Z13
+	VADDPS       Z13, Z11, Z11
+
+end87:
+	VMOVAPS       Z10, Z13
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VMAXPS        Y14, Y13, Y13
+	VEXTRACTF128  $0x01, Y13, X14
+	VMAXPS        X14, X13, X13
+	VPERMILPS     $0x0e, X13, X14
+	VMAXPS        X14, X13, X13
+	VPERMILPS     $0x01, X13, X14
+	VMAXPS        X14, X13, X13
+	VMOVSS        X13, (AX)
+	VBROADCASTSS  (AX), Z13
+	VSUBPS        Z13, Z10, Z10
+	VMAXPS        Z10, Z5, Z10
+	VMOVAPS       Z6, Z13
+	VFMADD231PS   Z0, Z10, Z13
+	VSUBPS        Z6, Z13, Z14
+	VFNMADD231PS  Z1, Z14, Z10
+	VFNMADD231PS  Z2, Z14, Z10
+	VPERMI2PS     Z8, Z7, Z13
+	VMOVUPS       Z3, Z15
+	VFMADD213PS   Z4, Z10, Z15
+	VMULPS        Z13, Z10, Z10
+	VFMADD231PS   Z15, Z10, Z13
+	VSCALEFPS     Z14, Z13, Z10
+	VADDPS        Z12, Z11, Z11
+	VMULPS        Z10, Z11, Z11
+	VEXTRACTF64X4 $0x01, Z11, Y10
+	VADDPS        Y10, Y11, Y11
+	VEXTRACTF128  $0x01, Y11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0x0e, X11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0x01, X11, X10
+	VADDPS        X10, X11, X11
+	VMOVSS        X11, (CX)
+	ADDQ          $0x04, AX
+	ADDQ          $0x04, CX
+	ADDQ          DI, DX
+	DECQ          BX
+	JNZ           row77
+	VZEROUPPER
+	RET
+
+DATA constff7fffff<>+0(SB)/4, $0xff7fffff
+DATA constff7fffff<>+4(SB)/4, $0xff7fffff
+DATA constff7fffff<>+8(SB)/4, $0xff7fffff
+DATA constff7fffff<>+12(SB)/4, $0xff7fffff
+DATA constff7fffff<>+16(SB)/4, $0xff7fffff
+DATA constff7fffff<>+20(SB)/4, $0xff7fffff
+DATA constff7fffff<>+24(SB)/4, $0xff7fffff
+DATA constff7fffff<>+28(SB)/4, $0xff7fffff
+GLOBL constff7fffff<>(SB), RODATA|NOPTR, $32
+
 // func normRowsAVX2(y []float32, rstd []float32, x []float32, w []float32, rows int, ldx int, ldr int, eps float32)
 // Requires: AVX, AVX2, FMA3, SSE
 TEXT ·normRowsAVX2(SB), NOSPLIT, $0-124
@@ -1813,31 +2035,31 @@ TEXT ·normRowsAVX2(SB), NOSPLIT, $0-124
 	VCVTSI2SSQ   SI, X2, X2
 	VDIVSS       X2, X3, X2
 
-row77:
+row88:
 	VXORPS Y3, Y3, Y3
 	MOVQ   SI, R11
 	XORQ   R12, R12
 	SUBQ   $+8, R11
-	JL     done79
+	JL     done90
 
-loop78:
+loop89:
 	VMOVUPS     (DX)(R12*1), Y4
 	VFMADD231PS Y4, Y4, Y3
 	ADDQ        $+32, R12
 	SUBQ        $+8, R11
-	JGE         loop78
+	JGE         loop89
 
-done79:
+done90:
 	ADDQ        $+8, R11
 	TESTQ       R11, R11
-	JZ          end80
+	JZ          end91
 	LEAQ        laneMasks<>+0(SB), R13
 	NEGQ        R11
 	VMOVUPS     32(R13)(R11*4), Y4
 	VMASKMOVPS  (DX)(R12*1), Y4, Y4
 	VFMADD231PS Y4, Y4, Y3
 
-end80:
+end91:
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0x0e, X3, X4
@@ -1852,20 +2074,20 @@ end80:
 	MOVQ         SI, R11
 	XORQ         R12, R12
 	SUBQ         $+8, R11
-	JL           done82
+	JL           done93
 
-loop81:
+loop92:
 	VMULPS  (DX)(R12*1), Y3, Y4
 	VMULPS  (BX)(R12*1), Y4, Y4
 	VMOVUPS Y4, (AX)(R12*1)
 	ADDQ    $+32, R12
 	SUBQ    $+8, R11
-	JGE     loop81
+	JGE     loop92
 
-done82:
+done93:
 	ADDQ       $+8, R11
 	TESTQ      R11, R11
-	JZ         end83
+	JZ         end94
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R11
 	VMOVUPS    32(R13)(R11*4), Y4
@@ -1875,12 +2097,12 @@ done82:
 	VMULPS     Y5, Y3, Y3
 	VMASKMOVPS Y3, Y4, (AX)(R12*1)
 
-end83:
+end94:
 	ADDQ R10, AX
 	ADDQ R8, DX
 	ADDQ R9, CX
 	DECQ DI
-	JNZ  row77
+	JNZ  row88
 	VZEROUPPER
 	RET
 
@@ -1927,43 +2149,43 @@ TEXT ·normRowsGradAVX2(SB), NOSPLIT, $0-168
 	MOVQ         R8, R13
 	XORQ         R14, R14
 	SUBQ         $+8, R13
-	JL           done85
+	JL           done96
 
-loop84:
+loop95:
 	ADDQ $+32, R14
 	SUBQ $+8, R13
-	JGE  loop84
+	JGE  loop95
 
-done85:
+done96:
 	ADDQ       $+8, R13
 	TESTQ      R13, R13
-	JZ         end86
+	JZ         end97
 	LEAQ       laneMasks<>+0(SB), R15
 	NEGQ       R13
 	VMOVUPS    32(R15)(R13*4), Y1
 	VMASKMOVPS (CX)(R14*1), Y1, Y1
 	VMOVAPS    Y1, Y1
 
-end86:
-row87:
+end97:
+row98:
 	VXORPS Y2, Y2, Y2
 	MOVQ   R8, R13
 	XORQ   R14, R14
 	SUBQ   $+8, R13
-	JL     done89
+	JL     done100
 
-loop88:
+loop99:
 	VMOVUPS     (DX)(R14*1), Y3
 	VMULPS      (BX)(R14*1), Y3, Y3
 	VFMADD231PS (SI)(R14*1), Y3, Y2
 	ADDQ        $+32, R14
 	SUBQ        $+8, R13
-	JGE         loop88
+	JGE         loop99
 
-done89:
+done100:
 	ADDQ        $+8, R13
 	TESTQ       R13, R13
-	JZ          end90
+	JZ          end101
 	LEAQ        laneMasks<>+0(SB), R15
 	NEGQ        R13
 	VMOVUPS     32(R15)(R13*4), Y3
@@ -1973,7 +2195,7 @@ done89:
 	VMASKMOVPS  (SI)(R14*1), Y3, Y3
 	VFMADD231PS Y3, Y4, Y2
 
-end90:
+end101:
 	VBROADCASTSS (DI), Y3
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPS       X4, X2, X2
@@ -1989,9 +2211,9 @@ end90:
 	MOVQ         R8, R13
 	XORQ         R14, R14
 	SUBQ         $+8, R13
-	JL           done92
+	JL           done103
 
-loop91:
+loop102:
 	VMOVUPS     (BX)(R14*1), Y5
 	VMOVUPS     (CX)(R14*1), Y6
 	VMULPS      (DX)(R14*1), Y3, Y4
@@ -2002,12 +2224,12 @@ loop91:
 	VMOVUPS     Y5, (AX)(R14*1)
 	ADDQ        $+32, R14
 	SUBQ        $+8, R13
-	JGE         loop91
+	JGE         loop102
 
-done92:
+done103:
 	ADDQ        $+8, R13
 	TESTQ       R13, R13
-	JZ          end93
+	JZ          end104
 	LEAQ        laneMasks<>+0(SB), R15
 	NEGQ        R13
 	VMOVUPS     32(R15)(R13*4), Y4
@@ -2022,33 +2244,33 @@ done92:
 	VFMSUB231PS Y2, Y3, Y5
 	VMASKMOVPS  Y5, Y4, (AX)(R14*1)
 
-end93:
+end104:
 	ADDQ R12, DX
 	ADDQ R10, AX
 	ADDQ R10, BX
 	ADDQ R11, DI
 	DECQ R9
-	JNZ  row87
+	JNZ  row98
 	MOVQ R8, AX
 	XORQ DX, DX
 	SUBQ $+8, AX
-	JL   done95
+	JL   done106
 
-loop94:
+loop105:
 	ADDQ $+32, DX
 	SUBQ $+8, AX
-	JGE  loop94
+	JGE  loop105
 
-done95:
+done106:
 	ADDQ       $+8, AX
 	TESTQ      AX, AX
-	JZ         end96
+	JZ         end107
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       AX
 	VMOVUPS    32(BX)(AX*4), Y0
 	VMASKMOVPS Y1, Y0, (CX)(DX*1)
 
-end96:
+end107:
 	VZEROUPPER
 	RET
 
@@ -2067,14 +2289,14 @@ TEXT ·routerTop1AVX2(SB), NOSPLIT, $0-144
 	VBROADCASTSS constc2d00000<>+0(SB), Y0
 	VBROADCASTSS const42b20000<>+0(SB), Y1
 
-group97:
+group108:
 	XORQ R10, R10
 	MOVQ SI, R11
 	MOVQ DI, R12
 	SUBQ $0x08, R12
-	JL   rest99
+	JL   rest110
 
-block98:
+block109:
 	LEAQ       (BX)(R10*1), R13
 	LEAQ       (R9)(R9*2), R14
 	VMOVUPS    (R13), Y2
@@ -2121,11 +2343,11 @@ block98:
 	ADDQ       $0x20, R10
 	ADDQ       $+256, R11
 	SUBQ       $0x08, R12
-	JGE        block98
+	JGE        block109
 
-rest99:
+rest110:
 	ADDQ       $0x08, R12
-	JZ         end100
+	JZ         end111
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R12
 	VMOVUPS    32(R13)(R12*4), Y2
@@ -2174,17 +2396,17 @@ rest99:
 	VMOVUPS    Y3, 96(R11)
 	VMOVUPS    Y2, 224(R11)
 
-end100:
+end111:
 	VBROADCASTSS constff800000<>+0(SB), Y2
 	VBROADCASTSS constff800000<>+0(SB), Y3
 	MOVQ         SI, R10
 	MOVQ         DI, R11
 
-expert101:
+expert112:
 	VMAXPS       (R10), Y2, Y2
 	ADDQ         $0x20, R10
 	DECQ         R11
-	JNZ          expert101
+	JNZ          expert112
 	VXORPS       Y4, Y4, Y4
 	VMOVAPS      Y3, Y3
 	VBROADCASTSS const00000000<>+0(SB), Y5
@@ -2192,7 +2414,7 @@ expert101:
 	MOVQ         SI, R10
 	MOVQ         DI, R11
 
-expert102:
+expert113:
 	VMOVUPS      (R10), Y7
 	VSUBPS       Y2, Y7, Y7
 	VMAXPS       Y7, Y0, Y7
@@ -2225,18 +2447,18 @@ expert102:
 	VPADDD       const00000001<>+0(SB), Y6, Y6
 	ADDQ         $0x20, R10
 	DECQ         R11
-	JNZ          expert102
+	JNZ          expert113
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	VDIVPS       Y4, Y2, Y2
 	VMOVAPS      Y2, Y4
 	MOVQ         renormalise+136(FP), R10
 	TESTQ        R10, R10
-	JZ           plain103
+	JZ           plain114
 	VMOVAPS      Y3, Y4
 	VBROADCASTSS const3f800000<>+0(SB), Y6
 	VDIVPS       Y4, Y6, Y4
 
-plain103:
+plain114:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, (CX)
 	VMOVUPS Y5, (DX)
@@ -2244,9 +2466,9 @@ plain103:
 	MOVQ    SI, R11
 	MOVQ    DI, R12
 	SUBQ    $0x08, R12
-	JL      rest105
+	JL      rest116
 
-block104:
+block115:
 	VMULPS     (R11), Y2, Y3
 	VMULPS     32(R11), Y2, Y4
 	VMULPS     64(R11), Y2, Y5
@@ -2293,11 +2515,11 @@ block104:
 	ADDQ       $0x20, R10
 	ADDQ       $+256, R11
 	SUBQ       $0x08, R12
-	JGE        block104
+	JGE        block115
 
-rest105:
+rest116:
 	ADDQ       $0x08, R12
-	JZ         end106
+	JZ         end117
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R12
 	VMOVUPS    32(R13)(R12*4), Y3
@@ -2346,7 +2568,7 @@ rest105:
 	VMASKMOVPS Y9, Y3, (R10)(R9*2)
 	VMASKMOVPS Y10, Y3, (R10)(R11*1)
 
-end106:
+end117:
 	MOVQ R9, R10
 	SHLQ $0x03, R10
 	ADDQ R10, BX
@@ -2354,7 +2576,7 @@ end106:
 	ADDQ $0x20, CX
 	ADDQ $0x20, DX
 	DECQ R8
-	JNZ  group97
+	JNZ  group108
 	VZEROUPPER
 	RET
 
@@ -2423,14 +2645,14 @@ TEXT ·routerTop2AVX2(SB), NOSPLIT, $0-144
 	VBROADCASTSS constc2d00000<>+0(SB), Y0
 	VBROADCASTSS const42b20000<>+0(SB), Y1
 
-group107:
+group118:
 	XORQ R10, R10
 	MOVQ SI, R11
 	MOVQ DI, R12
 	SUBQ $0x08, R12
-	JL   rest109
+	JL   rest120
 
-block108:
+block119:
 	LEAQ       (BX)(R10*1), R13
 	LEAQ       (R9)(R9*2), R14
 	VMOVUPS    (R13), Y2
@@ -2477,11 +2699,11 @@ block108:
 	ADDQ       $0x20, R10
 	ADDQ       $+256, R11
 	SUBQ       $0x08, R12
-	JGE        block108
+	JGE        block119
 
-rest109:
+rest120:
 	ADDQ       $0x08, R12
-	JZ         end110
+	JZ         end121
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R12
 	VMOVUPS    32(R13)(R12*4), Y2
@@ -2530,17 +2752,17 @@ rest109:
 	VMOVUPS    Y3, 96(R11)
 	VMOVUPS    Y2, 224(R11)
 
-end110:
+end121:
 	VBROADCASTSS constff800000<>+0(SB), Y2
 	VBROADCASTSS constff800000<>+0(SB), Y3
 	MOVQ         SI, R10
 	MOVQ         DI, R11
 
-expert111:
+expert122:
 	VMAXPS       (R10), Y2, Y2
 	ADDQ         $0x20, R10
 	DECQ         R11
-	JNZ          expert111
+	JNZ          expert122
 	VXORPS       Y4, Y4, Y4
 	VMOVAPS      Y3, Y5
 	VBROADCASTSS const00000000<>+0(SB), Y6
@@ -2550,7 +2772,7 @@ expert111:
 	MOVQ         SI, R10
 	MOVQ         DI, R11
 
-expert112:
+expert123:
 	VMOVUPS      (R10), Y9
 	VSUBPS       Y2, Y9, Y9
 	VMAXPS       Y9, Y0, Y9
@@ -2589,19 +2811,19 @@ expert112:
 	VPADDD       const00000001<>+0(SB), Y8, Y8
 	ADDQ         $0x20, R10
 	DECQ         R11
-	JNZ          expert112
+	JNZ          expert123
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	VDIVPS       Y4, Y2, Y2
 	VMOVAPS      Y2, Y4
 	MOVQ         renormalise+136(FP), R10
 	TESTQ        R10, R10
-	JZ           plain113
+	JZ           plain124
 	VMOVAPS      Y5, Y4
 	VADDPS       Y3, Y4, Y4
 	VBROADCASTSS const3f800000<>+0(SB), Y8
 	VDIVPS       Y4, Y8, Y4
 
-plain113:
+plain124:
 	VMULPS     Y4, Y5, Y5
 	VMULPS     Y4, Y3, Y3
 	VUNPCKLPS  Y3, Y5, Y4
@@ -2620,9 +2842,9 @@ plain113:
 	MOVQ       SI, R11
 	MOVQ       DI, R12
 	SUBQ       $0x08, R12
-	JL         rest115
+	JL         rest126
 
-block114:
+block125:
 	VMULPS     (R11), Y2, Y3
 	VMULPS     32(R11), Y2, Y4
 	VMULPS     64(R11), Y2, Y5
@@ -2669,11 +2891,11 @@ block114:
 	ADDQ       $0x20, R10
 	ADDQ       $+256, R11
 	SUBQ       $0x08, R12
-	JGE        block114
+	JGE        block125
 
-rest115:
+rest126:
 	ADDQ       $0x08, R12
-	JZ         end116
+	JZ         end127
 	LEAQ       laneMasks<>+0(SB), R13
 	NEGQ       R12
 	VMOVUPS    32(R13)(R12*4), Y3
@@ -2722,7 +2944,7 @@ rest115:
 	VMASKMOVPS Y9, Y3, (R10)(R9*2)
 	VMASKMOVPS Y10, Y3, (R10)(R11*1)
 
-end116:
+end127:
 	MOVQ R9, R10
 	SHLQ $0x03, R10
 	ADDQ R10, BX
@@ -2730,7 +2952,7 @@ end116:
 	ADDQ $0x40, CX
 	ADDQ $0x40, DX
 	DECQ R8
-	JNZ  group107
+	JNZ  group118
 	VZEROUPPER
 	RET
 
@@ -2754,26 +2976,26 @@ TEXT ·routerGradAVX2(SB), NOSPLIT, $0-144
 	VMOVUPS iota16<>+0(SB), Y0
 	VXORPS  Y1, Y1, Y1
 
-row117:
+row128:
 	VXORPS  Y2, Y2, Y2
 	VMOVAPS Y0, Y3
 	MOVQ    R8, R12
 	XORQ    R13, R13
 	SUBQ    $+8, R12
-	JL      done119
+	JL      done130
 
-loop118:
+loop129:
 	VXORPS  Y4, Y4, Y4
 	TESTQ   DX, DX
-	JZ      none120
+	JZ      none131
 	VMOVUPS (DX)(R13*1), Y4
 
-none120:
+none131:
 	XORQ R14, R14
 	CMPQ R14, R9
-	JGE  end122
+	JGE  end133
 
-choice121:
+choice132:
 	VPBROADCASTD (SI)(R14*1), Y5
 	VBROADCASTSS (BX)(R14*1), Y6
 	VPCMPEQD     Y3, Y5, Y5
@@ -2781,34 +3003,34 @@ choice121:
 	VADDPS       Y6, Y4, Y4
 	ADDQ         $0x04, R14
 	CMPQ         R14, R9
-	JL           choice121
+	JL           choice132
 
-end122:
+end133:
 	VMOVUPS     Y4, (AX)(R13*1)
 	VFMADD231PS (CX)(R13*1), Y4, Y2
 	VPADDD      const00000008<>+0(SB), Y3, Y3
 	ADDQ        $+32, R13
 	SUBQ        $+8, R12
-	JGE         loop118
+	JGE         loop129
 
-done119:
+done130:
 	ADDQ       $+8, R12
 	TESTQ      R12, R12
-	JZ         end123
+	JZ         end134
 	LEAQ       laneMasks<>+0(SB), R14
 	NEGQ       R12
 	VMOVUPS    32(R14)(R12*4), Y4
 	VXORPS     Y5, Y5, Y5
 	TESTQ      DX, DX
-	JZ         none124
+	JZ         none135
 	VMASKMOVPS (DX)(R13*1), Y4, Y5
 
-none124:
+none135:
 	XORQ R12, R12
 	CMPQ R12, R9
-	JGE  end126
+	JGE  end137
 
-choice125:
+choice136:
 	VPBROADCASTD (SI)(R12*1), Y1
 	VBROADCASTSS (BX)(R12*1), Y6
 	VPCMPEQD     Y3, Y1, Y1
@@ -2816,15 +3038,15 @@ choice125:
 	VADDPS       Y6, Y5, Y5
 	ADDQ         $0x04, R12
 	CMPQ         R12, R9
-	JL           choice125
+	JL           choice136
 
-end126:
+end137:
 	VMOVAPS     Y5, Y1
 	VMASKMOVPS  (CX)(R13*1), Y4, Y4
 	VFMADD231PS Y4, Y5, Y2
 	VPADDD      const00000008<>+0(SB), Y3, Y3
 
-end123:
+end134:
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0x0e, X2, X3
@@ -2835,21 +3057,21 @@ end123:
 	MOVQ         R8, R12
 	XORQ         R13, R13
 	SUBQ         $+8, R12
-	JL           done128
+	JL           done139
 
-loop127:
+loop138:
 	VMOVUPS (AX)(R13*1), Y3
 	VSUBPS  Y2, Y3, Y3
 	VMULPS  (CX)(R13*1), Y3, Y3
 	VMOVUPS Y3, (AX)(R13*1)
 	ADDQ    $+32, R13
 	SUBQ    $+8, R12
-	JGE     loop127
+	JGE     loop138
 
-done128:
+done139:
 	ADDQ       $+8, R12
 	TESTQ      R12, R12
-	JZ         end129
+	JZ         end140
 	LEAQ       laneMasks<>+0(SB), R14
 	NEGQ       R12
 	VMOVUPS    32(R14)(R12*4), Y3
@@ -2859,14 +3081,14 @@ done128:
 	VMULPS     Y2, Y4, Y4
 	VMASKMOVPS Y4, Y3, (AX)(R13*1)
 
-end129:
+end140:
 	ADDQ R10, AX
 	ADDQ R10, CX
 	ADDQ R11, DX
 	ADDQ R9, BX
 	ADDQ R9, SI
 	DECQ DI
-	JNZ  row117
+	JNZ  row128
 	VZEROUPPER
 	RET
 
@@ -2893,9 +3115,9 @@ TEXT ·countAVX2(SB), NOSPLIT, $0-40
 	VBROADCASTSS const00000001<>+0(SB), Y5
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done131
+	JL           done142
 
-loop130:
+loop141:
 	VMOVUPS  (AX)(DX*1), Y5
 	VPCMPEQD Y0, Y5, Y5
 	VPSUBD   Y5, Y1, Y1
@@ -2910,25 +3132,25 @@ loop130:
 	VPSUBD   Y5, Y4, Y4
 	ADDQ     $+128, DX
 	SUBQ     $+32, CX
-	JGE      loop130
+	JGE      loop141
 
-done131:
+done142:
 	ADDQ $+32, CX
 	SUBQ $+8, CX
-	JL   done133
+	JL   done144
 
-loop132:
+loop143:
 	VMOVUPS  (AX)(DX*1), Y5
 	VPCMPEQD Y0, Y5, Y5
 	VPSUBD   Y5, Y1, Y1
 	ADDQ     $+32, DX
 	SUBQ     $+8, CX
-	JGE      loop132
+	JGE      loop143
 
-done133:
+done144:
 	ADDQ       $+8, CX
 	TESTQ      CX, CX
-	JZ         end134
+	JZ         end145
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y5
@@ -2937,7 +3159,7 @@ done133:
 	VANDPS     Y5, Y6, Y6
 	VPSUBD     Y6, Y1, Y1
 
-end134:
+end145:
 	VPADDD       Y3, Y1, Y1
 	VPADDD       Y4, Y2, Y2
 	VPADDD       Y2, Y1, Y1
@@ -2971,15 +3193,15 @@ TEXT ·place8AVX2(SB), NOSPLIT, $0-100
 	XORQ    R8, R8
 	LEAQ    units8<>+0(SB), R9
 
-block135:
+block146:
 	CMPQ    DI, SI
-	JGE     done138
+	JGE     done149
 	XORQ    R10, R10
 	LEAQ    255(DI), R11
 	CMPQ    R11, SI
 	CMOVQGT SI, R11
 
-item136:
+item147:
 	MOVL  (BX)(DI*4), R12
 	LEAQ  (R8)(R12*8), R13
 	SHRXQ R13, R10, R13
@@ -2990,10 +3212,10 @@ item136:
 	MOVL  DI, (CX)(R13*4)
 	INCQ  DI
 	CMPQ  DI, R11
-	JL    item136
+	JL    item147
 	XORQ  R12, R12
 
-flush137:
+flush148:
 	MOVQ       R10, R13
 	ANDL       $+255, R13
 	ADDL       (DX)(R12*4), R13
@@ -3002,10 +3224,10 @@ flush137:
 	PREFETCHT0 192(CX)(R13*4)
 	INCQ       R12
 	SHRQ       $0x08, R10
-	JNZ        flush137
-	JMP        block135
+	JNZ        flush148
+	JMP        block146
 
-done138:
+done149:
 	RET
 
 // func place16AVX2(slot []int32, source []int32, next []int32, index []int32, first int32)
@@ -3027,15 +3249,15 @@ TEXT ·place16AVX2(SB), NOSPLIT, $0-100
 	XORQ    R8, R8
 	LEAQ    units4<>+0(SB), R9
 
-block139:
+block150:
 	CMPQ    DI, SI
-	JGE     done142
+	JGE     done153
 	XORQ    R10, R10
 	LEAQ    15(DI), R11
 	CMPQ    R11, SI
 	CMOVQGT SI, R11
 
-item140:
+item151:
 	MOVL  (BX)(DI*4), R12
 	LEAQ  (R8)(R12*4), R13
 	SHRXQ R13, R10, R13
@@ -3046,20 +3268,20 @@ item140:
 	MOVL  DI, (CX)(R13*4)
 	INCQ  DI
 	CMPQ  DI, R11
-	JL    item140
+	JL    item151
 	XORQ  R12, R12
 
-flush141:
+flush152:
 	MOVQ R10, R13
 	ANDL $+15, R13
 	ADDL (DX)(R12*4), R13
 	MOVL R13, (DX)(R12*4)
 	INCQ R12
 	SHRQ $0x04, R10
-	JNZ  flush141
-	JMP  block139
+	JNZ  flush152
+	JMP  block150
 
-done142:
+done153:
 	RET
 
 // func scatterAVX2(dst []float32, src []float32, slot []int32, k int, h int)
@@ -3075,29 +3297,29 @@ TEXT ·scatterAVX2(SB), NOSPLIT, $0-88
 	SHLQ $0x02, BX
 	ADDQ DX, BX
 
-token143:
+token154:
 	MOVQ SI, R8
 
-choice144:
+choice155:
 	MOVLQSX (DX), R9
 	IMULQ   DI, R9
 	ADDQ    AX, R9
 	XORQ    R10, R10
 
-vectors145:
+vectors156:
 	VMOVUPS  (CX)(R10*1), Y0
 	VMOVNTPS Y0, (R9)(R10*1)
 	VMOVUPS  32(CX)(R10*1), Y0
 	VMOVNTPS Y0, 32(R9)(R10*1)
 	ADDQ     $0x40, R10
 	CMPQ     R10, DI
-	JL       vectors145
+	JL       vectors156
 	ADDQ     $0x04, DX
 	DECQ     R8
-	JNZ      choice144
+	JNZ      choice155
 	ADDQ     DI, CX
 	CMPQ     DX, BX
-	JL       token143
+	JL       token154
 	SFENCE
 	VZEROUPPER
 	RET
@@ -3117,10 +3339,10 @@ TEXT ·combineGradAVX2(SB), NOSPLIT, $0-160
 	MOVQ h+152(FP), R10
 	SHLQ $0x02, R10
 
-token146:
+token157:
 	MOVQ k+144(FP), R9
 
-choice147:
+choice158:
 	MOVLQSX      (DI), R12
 	IMULQ        R10, R12
 	LEAQ         (DX)(R12*1), R11
@@ -3133,9 +3355,9 @@ choice147:
 	MOVQ         h+152(FP), R13
 	XORQ         R14, R14
 	SUBQ         $+32, R13
-	JL           done149
+	JL           done160
 
-loop148:
+loop159:
 	VMOVUPS     (SI)(R14*1), Y5
 	VFMADD231PS (R11)(R14*1), Y5, Y0
 	VMULPS      Y4, Y5, Y5
@@ -3154,26 +3376,26 @@ loop148:
 	VMOVNTPS    Y5, 96(R12)(R14*1)
 	ADDQ        $+128, R14
 	SUBQ        $+32, R13
-	JGE         loop148
+	JGE         loop159
 
-done149:
+done160:
 	ADDQ $+32, R13
 	SUBQ $+8, R13
-	JL   done151
+	JL   done162
 
-loop150:
+loop161:
 	VMOVUPS     (SI)(R14*1), Y5
 	VFMADD231PS (R11)(R14*1), Y5, Y0
 	VMULPS      Y4, Y5, Y5
 	VMOVNTPS    Y5, (R12)(R14*1)
 	ADDQ        $+32, R14
 	SUBQ        $+8, R13
-	JGE         loop150
+	JGE         loop161
 
-done151:
+done162:
 	ADDQ        $+8, R13
 	TESTQ       R13, R13
-	JZ          end152
+	JZ          end163
 	LEAQ        laneMasks<>+0(SB), R12
 	NEGQ        R13
 	VMOVUPS     32(R12)(R13*4), Y5
@@ -3182,7 +3404,7 @@ done151:
 	VFMADD231PS Y5, Y6, Y0
 	VMULPS      Y4, Y6, Y6
 
-end152:
+end163:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -3197,10 +3419,259 @@ end152:
 	ADDQ         $0x04, BX
 	ADDQ         $0x04, CX
 	DECQ         R9
-	JNZ          choice147
+	JNZ          choice158
 	ADDQ         R10, SI
 	CMPQ         DI, R8
-	JL           token146
+	JL           token157
 	SFENCE
+	VZEROUPPER
+	RET
+
+// func expSumsAVX2(top []float32, sum []float32, x []float32, n int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·expSumsAVX2(SB), NOSPLIT, $0-80
+	MOVQ         top_base+0(FP), AX
+	MOVQ         sum_base+24(FP), CX
+	MOVQ         x_base+48(FP), DX
+	MOVQ         top_len+8(FP), BX
+	MOVQ         n+72(FP), SI
+	MOVQ         n+72(FP), DI
+	SHLQ         $0x02, DI
+	VBROADCASTSS constc2d00000<>+0(SB), Y0
+	VBROADCASTSS const42b20000<>+0(SB), Y1
+	VBROADCASTSS constff7fffff<>+0(SB), Y2
+
+row164:
+	MOVQ    SI, R8
+	VMOVAPS Y2, Y3
+	VMOVAPS Y2, Y4
+	VMOVAPS Y2, Y5
+	VMOVAPS Y2, Y6
+	XORQ    R9, R9
+	SUBQ    $+32, R8
+	JL      done166
+
+loop165:
+	VMOVUPS (DX)(R9*1), Y7
+	VMAXPS  Y7, Y3, Y3
+	VMOVUPS 32(DX)(R9*1), Y7
+	VMAXPS  Y7, Y4, Y4
+	VMOVUPS 64(DX)(R9*1), Y7
+	VMAXPS  Y7, Y5, Y5
+	VMOVUPS 96(DX)(R9*1), Y7
+	VMAXPS  Y7, Y6, Y6
+	ADDQ    $+128, R9
+	SUBQ    $+32, R8
+	JGE     loop165
+
+done166:
+	ADDQ $+32, R8
+	SUBQ $+8, R8
+	JL   done168
+
+loop167:
+	VMOVUPS (DX)(R9*1), Y7
+	VMAXPS  Y7, Y3, Y3
+	ADDQ    $+32, R9
+	SUBQ    $+8, R8
+	JGE     loop167
+
+done168:
+	ADDQ       $+8, R8
+	TESTQ      R8, R8
+	JZ         end169
+	LEAQ       laneMasks<>+0(SB), R10
+	NEGQ       R8
+	VMOVUPS    32(R10)(R8*4), Y7
+	VMASKMOVPS (DX)(R9*1), Y7, Y8
+	VBLENDVPS  Y7, Y8, Y2, Y8
+	VMAXPS     Y8, Y3, Y3
+
+end169:
+	VMAXPS Y5, Y3, Y3
+	VMAXPS Y6, Y4, Y4
+	VMAXPS Y4, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	LEAQ   (DX)(DI*1), R9
+	MOVQ   SI, R8
+	XORQ   R10, R10
+	SUBQ   $+16, R8
+	JL     done171
+
+loop170:
+	PREFETCHT0   (R9)(R10*1)
+	VMOVUPS      (DX)(R10*1), Y6
+	VSUBPS       Y3, Y6, Y6
+	VMAXPS       Y6, Y0, Y6
+	VMINPS       Y6, Y1, Y6
+	VMULPS       const3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x00, Y7, Y7
+	VFNMADD231PS const3f318000<>+0(SB), Y7, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y7, Y6
+	VMOVUPS      const3ab6887e<>+0(SB), Y8
+	VFMADD213PS  const3c0905b1<>+0(SB), Y6, Y8
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y6, Y8
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f000000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y6
+	VPSUBD       Y6, Y7, Y7
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	PREFETCHT0   32(R9)(R10*1)
+	VMOVUPS      32(DX)(R10*1), Y6
+	VSUBPS       Y3, Y6, Y6
+	VMAXPS       Y6, Y0, Y6
+	VMINPS       Y6, Y1, Y6
+	VMULPS       const3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x00, Y7, Y7
+	VFNMADD231PS const3f318000<>+0(SB), Y7, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y7, Y6
+	VMOVUPS      const3ab6887e<>+0(SB), Y8
+	VFMADD213PS  const3c0905b1<>+0(SB), Y6, Y8
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y6, Y8
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f000000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y6
+	VPSUBD       Y6, Y7, Y7
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y5, Y5
+	ADDQ         $+64, R10
+	SUBQ         $+16, R8
+	JGE          loop170
+
+done171:
+	ADDQ $+16, R8
+	SUBQ $+8, R8
+	JL   done173
+
+loop172:
+	PREFETCHT0   (R9)(R10*1)
+	VMOVUPS      (DX)(R10*1), Y6
+	VSUBPS       Y3, Y6, Y6
+	VMAXPS       Y6, Y0, Y6
+	VMINPS       Y6, Y1, Y6
+	VMULPS       const3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x00, Y7, Y7
+	VFNMADD231PS const3f318000<>+0(SB), Y7, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y7, Y6
+	VMOVUPS      const3ab6887e<>+0(SB), Y8
+	VFMADD213PS  const3c0905b1<>+0(SB), Y6, Y8
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y6, Y8
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f000000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y8
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y6
+	VPSUBD       Y6, Y7, Y7
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	ADDQ         $+32, R10
+	SUBQ         $+8, R8
+	JGE          loop172
+
+done173:
+	ADDQ         $+8, R8
+	TESTQ        R8, R8
+	JZ           end174
+	LEAQ         laneMasks<>+0(SB), R9
+	NEGQ         R8
+	VMOVUPS      32(R9)(R8*4), Y6
+	VMASKMOVPS   (DX)(R10*1), Y6, Y7
+	VSUBPS       Y3, Y7, Y7
+	VMAXPS       Y7, Y0, Y7
+	VMINPS       Y7, Y1, Y7
+	VMULPS       const3fb8aa3b<>+0(SB), Y7, Y8
+	VROUNDPS     $0x00, Y8, Y8
+	VFNMADD231PS const3f318000<>+0(SB), Y8, Y7
+	VFNMADD231PS constb95e8083<>+0(SB), Y8, Y7
+	VMOVUPS      const3ab6887e<>+0(SB), Y9
+	VFMADD213PS  const3c0905b1<>+0(SB), Y7, Y9
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y7, Y9
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f000000<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y7
+	VPSUBD       Y7, Y8, Y8
+	VPADDD       const0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       const0000007f<>+0(SB), Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y7, Y9, Y9
+	VMULPS       Y8, Y9, Y7
+	VANDPS       Y6, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+
+end174:
+	VMOVAPS      Y3, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VMAXPS       X7, X6, X6
+	VPERMILPS    $0x0e, X6, X7
+	VMAXPS       X7, X6, X6
+	VPERMILPS    $0x01, X6, X7
+	VMAXPS       X7, X6, X6
+	VMOVSS       X6, (AX)
+	VBROADCASTSS (AX), Y6
+	VSUBPS       Y6, Y3, Y3
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VMULPS       const3fb8aa3b<>+0(SB), Y3, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y3
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y3
+	VMOVUPS      const3ab6887e<>+0(SB), Y7
+	VFMADD213PS  const3c0905b1<>+0(SB), Y3, Y7
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y3, Y7
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y3, Y7
+	VFMADD213PS  const3f000000<>+0(SB), Y3, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y3, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y3, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y3
+	VPSUBD       Y3, Y6, Y6
+	VPADDD       const0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       const0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMULPS       Y6, Y7, Y3
+	VADDPS       Y5, Y4, Y4
+	VMULPS       Y3, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X3
+	VADDPS       X3, X4, X4
+	VPERMILPS    $0x0e, X4, X3
+	VADDPS       X3, X4, X4
+	VPERMILPS    $0x01, X4, X3
+	VADDPS       X3, X4, X4
+	VMOVSS       X4, (CX)
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, CX
+	ADDQ         DI, DX
+	DECQ         BX
+	JNZ          row164
 	VZEROUPPER
 	RET

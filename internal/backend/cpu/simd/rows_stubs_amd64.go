@@ -33,6 +33,9 @@ func scatterAVX512(dst []float32, src []float32, slot []int32, k int, h int)
 func combineGradAVX512(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)
 
 //go:noescape
+func expSumsAVX512(top []float32, sum []float32, x []float32, n int)
+
+//go:noescape
 func normRowsAVX2(y []float32, rstd []float32, x []float32, w []float32, rows int, ldx int, ldr int, eps float32)
 
 //go:noescape
@@ -61,3 +64,6 @@ func scatterAVX2(dst []float32, src []float32, slot []int32, k int, h int)
 
 //go:noescape
 func combineGradAVX2(dys []float32, dweights []float32, ys []float32, weights []float32, dy []float32, slot []int32, k int, h int)
+
+//go:noescape
+func expSumsAVX2(top []float32, sum []float32, x []float32, n int)

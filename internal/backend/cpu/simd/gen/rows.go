@@ -14,6 +14,7 @@ func init() {
 			v.normRowsGrad()
 			v.routing()
 			v.assignments()
+			v.expSums()
 		}
 	})
 }

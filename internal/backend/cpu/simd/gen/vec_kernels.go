@@ -169,6 +169,24 @@ func (v target) accumulators(n int) (acc []reg.VecVirtual) {
 	return acc
 }
 
+// copies are n copies of x.
+func (v target) copies(x reg.VecVirtual, n int) (out []reg.VecVirtual) {
+	for range n {
+		out = append(out, v.copied(x))
+	}
+	return out
+}
+
+// fold combines the accumulators into the first.
+func fold(acc []reg.VecVirtual, combine func(ops ...Op)) reg.VecVirtual {
+	for n := len(acc); n > 1; n /= 2 {
+		for i := range n / 2 {
+			combine(acc[i+n/2], acc[i], acc[i])
+		}
+	}
+	return acc[0]
+}
+
 // total combines the accumulators, then their lanes, and returns the result.
 func (v target) total(acc []reg.VecVirtual, combine func(ops ...Op)) {
 	x := v.combined(acc, combine)
@@ -179,17 +197,13 @@ func (v target) total(acc []reg.VecVirtual, combine func(ops ...Op)) {
 
 // combined combines the accumulators, then their lanes, into the first lane of the first.
 func (v target) combined(acc []reg.VecVirtual, combine func(ops ...Op)) reg.Register {
-	for n := len(acc); n > 1; n /= 2 {
-		for i := range n / 2 {
-			combine(acc[i+n/2], acc[i], acc[i])
-		}
-	}
-	y, t := acc[0].AsY(), YMM()
+	sum := fold(acc, combine)
+	y, t := sum.AsY(), YMM()
 	if v.wide() {
-		VEXTRACTF64X4(Imm(1), acc[0], t)
+		VEXTRACTF64X4(Imm(1), sum, t)
 		combine(t, y, y)
 	}
-	x := acc[0].AsX()
+	x := sum.AsX()
 	VEXTRACTF128(Imm(1), y, t.AsX())
 	combine(t.AsX(), x, x)
 	VPERMILPS(Imm(0b1110), x, t.AsX())
@@ -203,12 +217,7 @@ func (v target) max() {
 	v.function("max", "func(x []float32) float32")
 	x, n := base("x"), length("x")
 	lowest := v.held(math.Inf(-1))
-	var acc []reg.VecVirtual
-	for range 4 {
-		r := v.reg()
-		VMOVAPS(lowest, r)
-		acc = append(acc, r)
-	}
+	acc := v.copies(lowest, 4)
 	v.each(n, 4, func(p at) {
 		r := p.load(x)
 		p.fill(r, lowest)
