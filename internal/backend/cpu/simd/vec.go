@@ -6,11 +6,10 @@ package simd
 // level has a table of them; the operators of this package are the same Go code on every level. The length
 // is that of the first slice; the callers have cut the others to it.
 type vecKernels struct {
-	// dst = f(src), with relative errors of at most 2e-7 (exp, whose results below the smallest normal number may
-	// be 0) and 4e-7.
-	exp, silu, softplus func(dst, src []float32)
-	swiglu              func(y, gate, up []float32)
-	swigluGrad          func(dgate, dup, gate, up, dy []float32)
+	// dst = f(src), with relative errors of at most 4e-7.
+	silu, softplus func(dst, src []float32)
+	swiglu         func(y, gate, up []float32)
+	swigluGrad     func(dgate, dup, gate, up, dy []float32)
 
 	axpy     func(y, x []float32, a float32)
 	scale    func(y, x []float32, a float32)
@@ -22,10 +21,11 @@ type vecKernels struct {
 	dot        func(a, b []float32) float32
 	dot3       func(a, b, c []float32) float32
 	sumSquares func(x []float32) float64
-	expSum     func(x []float32, shift float32) float32
-	expTo      func(x []float32, shift float32) float32 // expSum that also writes what it adds up to x
-	expScale   func(dst, src []float32, shift, factor float32)
-	probGrad   func(p, ds []float32, lse, mean float32) // p = e^(p - lse), then ds = p*(ds - mean)
+	// e^(x - shift), with relative errors of at most 2e-7; what is below the smallest normal number may be 0.
+	expSum   func(x []float32, shift float32) float32
+	expTo    func(x []float32, shift float32) float32 // expSum that also writes what it adds up to x
+	expScale func(dst, src []float32, shift, factor float32)
+	probGrad func(p, ds []float32, lse, mean float32) // p = e^(p - lse), then ds = p*(ds - mean)
 
 	norm     func(y, x, w []float32, r float32)
 	normGrad func(dx, dw, dy, x, w, dsum []float32, r, c float32)

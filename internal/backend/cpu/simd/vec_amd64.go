@@ -2,7 +2,6 @@ package simd
 
 func init() {
 	vecTables[levelAVX512] = &vecKernels{
-		exp:            expAVX512,
 		silu:           siluAVX512,
 		softplus:       softplusAVX512,
 		swiglu:         swigluAVX512,
@@ -35,7 +34,6 @@ func init() {
 			states: scanStatesAVX512, reverse: scanReverseAVX512},
 	}
 	vecTables[levelAVX2] = &vecKernels{
-		exp:            expAVX2,
 		silu:           siluAVX2,
 		softplus:       softplusAVX2,
 		swiglu:         swigluAVX2,

@@ -2,58 +2,64 @@
 
 #include "textflag.h"
 
-// func expAVX512(dst []float32, src []float32)
+// func siluAVX512(dst []float32, src []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·expAVX512(SB), NOSPLIT, $0-48
+TEXT ·siluAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         src_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	VBROADCASTSS const3fb8aa3b<>+0(SB), Z0
-	VBROADCASTSS const3f318000<>+0(SB), Z1
-	VBROADCASTSS constb95e8083<>+0(SB), Z2
-	VBROADCASTSS const3f000000<>+0(SB), Z3
-	VBROADCASTSS const3f80007b<>+0(SB), Z4
-	VBROADCASTSS constc2d00000<>+0(SB), Z5
-	VBROADCASTSS const42b20000<>+0(SB), Z6
-	VBROADCASTSS const3f800000<>+0(SB), Z7
-	VBROADCASTSS const48c00000<>+0(SB), Z7
-	VMOVUPS      powers0<>+0(SB), Z8
-	VMOVUPS      powers1<>+0(SB), Z9
+	VBROADCASTSS const3f318000<>+0(SB), Z0
+	VBROADCASTSS constb95e8083<>+0(SB), Z1
+	VBROADCASTSS const3f000000<>+0(SB), Z2
+	VBROADCASTSS const3f80007b<>+0(SB), Z3
+	VBROADCASTSS constc2d00000<>+0(SB), Z4
+	VBROADCASTSS const42b20000<>+0(SB), Z4
+	VBROADCASTSS const3f800000<>+0(SB), Z5
+	VBROADCASTSS const48c00000<>+0(SB), Z6
+	VMOVUPS      powers0<>+0(SB), Z7
+	VMOVUPS      powers1<>+0(SB), Z8
+	VBROADCASTSS constbfb8aa3b<>+0(SB), Z9
+	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         BX, BX
 	SUBQ         $+32, DX
 	JL           done2
 
 loop1:
-	VMOVUPS      (CX)(BX*1), Z10
-	VMAXPS       Z10, Z5, Z10
-	VMINPS       Z10, Z6, Z10
-	VMOVAPS      Z7, Z11
-	VFMADD231PS  Z0, Z10, Z11
-	VSUBPS       Z7, Z11, Z12
-	VFNMADD231PS Z1, Z12, Z10
-	VFNMADD231PS Z2, Z12, Z10
-	VPERMI2PS    Z9, Z8, Z11
-	VMOVUPS      Z3, Z13
-	VFMADD213PS  Z4, Z10, Z13
-	VMULPS       Z11, Z10, Z10
-	VFMADD231PS  Z13, Z10, Z11
-	VSCALEFPS    Z12, Z11, Z10
-	VMOVUPS      Z10, (AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Z10
-	VMAXPS       Z10, Z5, Z10
-	VMINPS       Z10, Z6, Z10
-	VMOVAPS      Z7, Z11
-	VFMADD231PS  Z0, Z10, Z11
-	VSUBPS       Z7, Z11, Z12
-	VFNMADD231PS Z1, Z12, Z10
-	VFNMADD231PS Z2, Z12, Z10
-	VPERMI2PS    Z9, Z8, Z11
-	VMOVUPS      Z3, Z13
-	VFMADD213PS  Z4, Z10, Z13
-	VMULPS       Z11, Z10, Z10
-	VFMADD231PS  Z13, Z10, Z11
-	VSCALEFPS    Z12, Z11, Z10
-	VMOVUPS      Z10, 64(AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z11
+	VMAXPS       Z11, Z10, Z12
+	VMINPS       Z12, Z4, Z12
+	VMOVAPS      Z6, Z13
+	VFMADD231PS  Z9, Z12, Z13
+	VSUBPS       Z6, Z13, Z14
+	VFNMSUB231PS Z0, Z14, Z12
+	VFNMADD231PS Z1, Z14, Z12
+	VPERMI2PS    Z8, Z7, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z12, Z15
+	VMULPS       Z13, Z12, Z12
+	VFMADD231PS  Z15, Z12, Z13
+	VSCALEFPS    Z14, Z13, Z12
+	VADDPS       Z5, Z12, Z12
+	VDIVPS       Z12, Z11, Z11
+	VMOVUPS      Z11, (AX)(BX*1)
+	VMOVUPS      64(CX)(BX*1), Z11
+	VMAXPS       Z11, Z10, Z12
+	VMINPS       Z12, Z4, Z12
+	VMOVAPS      Z6, Z13
+	VFMADD231PS  Z9, Z12, Z13
+	VSUBPS       Z6, Z13, Z14
+	VFNMSUB231PS Z0, Z14, Z12
+	VFNMADD231PS Z1, Z14, Z12
+	VPERMI2PS    Z8, Z7, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z12, Z15
+	VMULPS       Z13, Z12, Z12
+	VFMADD231PS  Z15, Z12, Z13
+	VSCALEFPS    Z14, Z13, Z12
+	VADDPS       Z5, Z12, Z12
+	VDIVPS       Z12, Z11, Z11
+	VMOVUPS      Z11, 64(AX)(BX*1)
 	ADDQ         $+128, BX
 	SUBQ         $+32, DX
 	JGE          loop1
@@ -64,21 +70,23 @@ done2:
 	JL   done4
 
 loop3:
-	VMOVUPS      (CX)(BX*1), Z10
-	VMAXPS       Z10, Z5, Z10
-	VMINPS       Z10, Z6, Z10
-	VMOVAPS      Z7, Z11
-	VFMADD231PS  Z0, Z10, Z11
-	VSUBPS       Z7, Z11, Z12
-	VFNMADD231PS Z1, Z12, Z10
-	VFNMADD231PS Z2, Z12, Z10
-	VPERMI2PS    Z9, Z8, Z11
-	VMOVUPS      Z3, Z13
-	VFMADD213PS  Z4, Z10, Z13
-	VMULPS       Z11, Z10, Z10
-	VFMADD231PS  Z13, Z10, Z11
-	VSCALEFPS    Z12, Z11, Z10
-	VMOVUPS      Z10, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z11
+	VMAXPS       Z11, Z10, Z12
+	VMINPS       Z12, Z4, Z12
+	VMOVAPS      Z6, Z13
+	VFMADD231PS  Z9, Z12, Z13
+	VSUBPS       Z6, Z13, Z14
+	VFNMSUB231PS Z0, Z14, Z12
+	VFNMADD231PS Z1, Z14, Z12
+	VPERMI2PS    Z8, Z7, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z12, Z15
+	VMULPS       Z13, Z12, Z12
+	VFMADD231PS  Z15, Z12, Z13
+	VSCALEFPS    Z14, Z13, Z12
+	VADDPS       Z5, Z12, Z12
+	VDIVPS       Z12, Z11, Z11
+	VMOVUPS      Z11, (AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
 	JGE          loop3
@@ -90,21 +98,23 @@ done4:
 	MOVQ         $-1, SI
 	BZHIQ        DX, SI, SI
 	KMOVW        SI, K1
-	VMOVUPS.Z    (CX)(BX*1), K1, Z10
-	VMAXPS       Z10, Z5, Z10
-	VMINPS       Z10, Z6, Z10
-	VMOVAPS      Z7, Z5
-	VFMADD231PS  Z0, Z10, Z5
-	VSUBPS       Z7, Z5, Z0
-	VFNMADD231PS Z1, Z0, Z10
-	VFNMADD231PS Z2, Z0, Z10
-	VPERMI2PS    Z9, Z8, Z5
-	VMOVUPS      Z3, Z1
-	VFMADD213PS  Z4, Z10, Z1
-	VMULPS       Z5, Z10, Z10
-	VFMADD231PS  Z1, Z10, Z5
-	VSCALEFPS    Z0, Z5, Z10
-	VMOVUPS      Z10, K1, (AX)(BX*1)
+	VMOVUPS.Z    (CX)(BX*1), K1, Z11
+	VMAXPS       Z11, Z10, Z10
+	VMINPS       Z10, Z4, Z10
+	VMOVAPS      Z6, Z4
+	VFMADD231PS  Z9, Z10, Z4
+	VSUBPS       Z6, Z4, Z6
+	VFNMSUB231PS Z0, Z6, Z10
+	VFNMADD231PS Z1, Z6, Z10
+	VPERMI2PS    Z8, Z7, Z4
+	VMOVUPS      Z2, Z0
+	VFMADD213PS  Z3, Z10, Z0
+	VMULPS       Z4, Z10, Z10
+	VFMADD231PS  Z0, Z10, Z4
+	VSCALEFPS    Z6, Z4, Z10
+	VADDPS       Z5, Z10, Z10
+	VDIVPS       Z10, Z11, Z11
+	VMOVUPS      Z11, K1, (AX)(BX*1)
 
 end5:
 	VZEROUPPER
@@ -236,124 +246,6 @@ DATA powers1<>+56(SB)/4, $0x3ff5257d
 DATA powers1<>+60(SB)/4, $0x3ffa83b3
 GLOBL powers1<>(SB), RODATA|NOPTR, $64
 
-// func siluAVX512(dst []float32, src []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·siluAVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst_base+0(FP), AX
-	MOVQ         src_base+24(FP), CX
-	MOVQ         dst_len+8(FP), DX
-	VBROADCASTSS const3fb8aa3b<>+0(SB), Z0
-	VBROADCASTSS const3f318000<>+0(SB), Z0
-	VBROADCASTSS constb95e8083<>+0(SB), Z1
-	VBROADCASTSS const3f000000<>+0(SB), Z2
-	VBROADCASTSS const3f80007b<>+0(SB), Z3
-	VBROADCASTSS constc2d00000<>+0(SB), Z4
-	VBROADCASTSS const42b20000<>+0(SB), Z4
-	VBROADCASTSS const3f800000<>+0(SB), Z5
-	VBROADCASTSS const48c00000<>+0(SB), Z6
-	VMOVUPS      powers0<>+0(SB), Z7
-	VMOVUPS      powers1<>+0(SB), Z8
-	VBROADCASTSS constbfb8aa3b<>+0(SB), Z9
-	VBROADCASTSS constc2b20000<>+0(SB), Z10
-	XORQ         BX, BX
-	SUBQ         $+32, DX
-	JL           done7
-
-loop6:
-	VMOVUPS      (CX)(BX*1), Z11
-	VMAXPS       Z11, Z10, Z12
-	VMINPS       Z12, Z4, Z12
-	VMOVAPS      Z6, Z13
-	VFMADD231PS  Z9, Z12, Z13
-	VSUBPS       Z6, Z13, Z14
-	VFNMSUB231PS Z0, Z14, Z12
-	VFNMADD231PS Z1, Z14, Z12
-	VPERMI2PS    Z8, Z7, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z12, Z15
-	VMULPS       Z13, Z12, Z12
-	VFMADD231PS  Z15, Z12, Z13
-	VSCALEFPS    Z14, Z13, Z12
-	VADDPS       Z5, Z12, Z12
-	VDIVPS       Z12, Z11, Z11
-	VMOVUPS      Z11, (AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Z11
-	VMAXPS       Z11, Z10, Z12
-	VMINPS       Z12, Z4, Z12
-	VMOVAPS      Z6, Z13
-	VFMADD231PS  Z9, Z12, Z13
-	VSUBPS       Z6, Z13, Z14
-	VFNMSUB231PS Z0, Z14, Z12
-	VFNMADD231PS Z1, Z14, Z12
-	VPERMI2PS    Z8, Z7, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z12, Z15
-	VMULPS       Z13, Z12, Z12
-	VFMADD231PS  Z15, Z12, Z13
-	VSCALEFPS    Z14, Z13, Z12
-	VADDPS       Z5, Z12, Z12
-	VDIVPS       Z12, Z11, Z11
-	VMOVUPS      Z11, 64(AX)(BX*1)
-	ADDQ         $+128, BX
-	SUBQ         $+32, DX
-	JGE          loop6
-
-done7:
-	ADDQ $+32, DX
-	SUBQ $+16, DX
-	JL   done9
-
-loop8:
-	VMOVUPS      (CX)(BX*1), Z11
-	VMAXPS       Z11, Z10, Z12
-	VMINPS       Z12, Z4, Z12
-	VMOVAPS      Z6, Z13
-	VFMADD231PS  Z9, Z12, Z13
-	VSUBPS       Z6, Z13, Z14
-	VFNMSUB231PS Z0, Z14, Z12
-	VFNMADD231PS Z1, Z14, Z12
-	VPERMI2PS    Z8, Z7, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z12, Z15
-	VMULPS       Z13, Z12, Z12
-	VFMADD231PS  Z15, Z12, Z13
-	VSCALEFPS    Z14, Z13, Z12
-	VADDPS       Z5, Z12, Z12
-	VDIVPS       Z12, Z11, Z11
-	VMOVUPS      Z11, (AX)(BX*1)
-	ADDQ         $+64, BX
-	SUBQ         $+16, DX
-	JGE          loop8
-
-done9:
-	ADDQ         $+16, DX
-	TESTQ        DX, DX
-	JZ           end10
-	MOVQ         $-1, SI
-	BZHIQ        DX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (CX)(BX*1), K1, Z11
-	VMAXPS       Z11, Z10, Z10
-	VMINPS       Z10, Z4, Z10
-	VMOVAPS      Z6, Z4
-	VFMADD231PS  Z9, Z10, Z4
-	VSUBPS       Z6, Z4, Z6
-	VFNMSUB231PS Z0, Z6, Z10
-	VFNMADD231PS Z1, Z6, Z10
-	VPERMI2PS    Z8, Z7, Z4
-	VMOVUPS      Z2, Z0
-	VFMADD213PS  Z3, Z10, Z0
-	VMULPS       Z4, Z10, Z10
-	VFMADD231PS  Z0, Z10, Z4
-	VSCALEFPS    Z6, Z4, Z10
-	VADDPS       Z5, Z10, Z10
-	VDIVPS       Z10, Z11, Z11
-	VMOVUPS      Z11, K1, (AX)(BX*1)
-
-end10:
-	VZEROUPPER
-	RET
-
 DATA constbfb8aa3b<>+0(SB)/4, $0xbfb8aa3b
 DATA constbfb8aa3b<>+4(SB)/4, $0xbfb8aa3b
 DATA constbfb8aa3b<>+8(SB)/4, $0xbfb8aa3b
@@ -395,9 +287,9 @@ TEXT ·softplusAVX512(SB), NOSPLIT, $0-48
 	VXORPS       Z10, Z10, Z10
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done12
+	JL           done7
 
-loop11:
+loop6:
 	VMOVUPS          (CX)(BX*1), Z11
 	VORPS            Z9, Z11, Z12
 	VMAXPS           Z12, Z5, Z12
@@ -456,14 +348,14 @@ loop11:
 	VMOVUPS          Z11, 64(AX)(BX*1)
 	ADDQ             $+128, BX
 	SUBQ             $+32, DX
-	JGE              loop11
+	JGE              loop6
 
-done12:
+done7:
 	ADDQ $+32, DX
 	SUBQ $+16, DX
-	JL   done14
+	JL   done9
 
-loop13:
+loop8:
 	VMOVUPS          (CX)(BX*1), Z11
 	VORPS            Z9, Z11, Z12
 	VMAXPS           Z12, Z5, Z12
@@ -494,12 +386,12 @@ loop13:
 	VMOVUPS          Z11, (AX)(BX*1)
 	ADDQ             $+64, BX
 	SUBQ             $+16, DX
-	JGE              loop13
+	JGE              loop8
 
-done14:
+done9:
 	ADDQ             $+16, DX
 	TESTQ            DX, DX
-	JZ               end15
+	JZ               end10
 	MOVQ             $-1, SI
 	BZHIQ            DX, SI, SI
 	KMOVW            SI, K1
@@ -532,7 +424,7 @@ done14:
 	VFMADD231PS      Z0, Z9, Z11
 	VMOVUPS          Z11, K1, (AX)(BX*1)
 
-end15:
+end10:
 	VZEROUPPER
 	RET
 
@@ -668,9 +560,9 @@ TEXT ·swigluAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done17
+	JL           done12
 
-loop16:
+loop11:
 	VMOVUPS      (CX)(SI*1), Z11
 	VMAXPS       Z11, Z10, Z12
 	VMINPS       Z12, Z4, Z12
@@ -709,14 +601,14 @@ loop16:
 	VMOVUPS      Z11, 64(AX)(SI*1)
 	ADDQ         $+128, SI
 	SUBQ         $+32, BX
-	JGE          loop16
+	JGE          loop11
 
-done17:
+done12:
 	ADDQ $+32, BX
 	SUBQ $+16, BX
-	JL   done19
+	JL   done14
 
-loop18:
+loop13:
 	VMOVUPS      (CX)(SI*1), Z11
 	VMAXPS       Z11, Z10, Z12
 	VMINPS       Z12, Z4, Z12
@@ -737,12 +629,12 @@ loop18:
 	VMOVUPS      Z11, (AX)(SI*1)
 	ADDQ         $+64, SI
 	SUBQ         $+16, BX
-	JGE          loop18
+	JGE          loop13
 
-done19:
+done14:
 	ADDQ         $+16, BX
 	TESTQ        BX, BX
-	JZ           end20
+	JZ           end15
 	MOVQ         $-1, DI
 	BZHIQ        BX, DI, DI
 	KMOVW        DI, K1
@@ -766,7 +658,7 @@ done19:
 	VMULPS       Z0, Z11, Z11
 	VMOVUPS      Z11, K1, (AX)(SI*1)
 
-end20:
+end15:
 	VZEROUPPER
 	RET
 
@@ -794,9 +686,9 @@ TEXT ·swigluGradAVX512(SB), NOSPLIT, $0-120
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         R8, R8
 	SUBQ         $+32, DI
-	JL           done22
+	JL           done17
 
-loop21:
+loop16:
 	VMOVUPS      (DX)(R8*1), Z11
 	VMAXPS       Z11, Z10, Z12
 	VMINPS       Z12, Z4, Z12
@@ -851,14 +743,14 @@ loop21:
 	VMOVUPS      Z11, 64(CX)(R8*1)
 	ADDQ         $+128, R8
 	SUBQ         $+32, DI
-	JGE          loop21
+	JGE          loop16
 
-done22:
+done17:
 	ADDQ $+32, DI
 	SUBQ $+16, DI
-	JL   done24
+	JL   done19
 
-loop23:
+loop18:
 	VMOVUPS      (DX)(R8*1), Z11
 	VMAXPS       Z11, Z10, Z12
 	VMINPS       Z12, Z4, Z12
@@ -887,12 +779,12 @@ loop23:
 	VMOVUPS      Z11, (CX)(R8*1)
 	ADDQ         $+64, R8
 	SUBQ         $+16, DI
-	JGE          loop23
+	JGE          loop18
 
-done24:
+done19:
 	ADDQ         $+16, DI
 	TESTQ        DI, DI
-	JZ           end25
+	JZ           end20
 	MOVQ         $-1, R9
 	BZHIQ        DI, R9, R9
 	KMOVW        R9, K1
@@ -924,7 +816,7 @@ done24:
 	VMOVUPS      Z0, K1, (AX)(R8*1)
 	VMOVUPS      Z11, K1, (CX)(R8*1)
 
-end25:
+end20:
 	VZEROUPPER
 	RET
 
@@ -937,9 +829,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	XORQ         BX, BX
 	SUBQ         $+64, DX
-	JL           done27
+	JL           done22
 
-loop26:
+loop21:
 	VMOVUPS     (AX)(BX*1), Z1
 	VFMADD231PS (CX)(BX*1), Z0, Z1
 	VMOVUPS     Z1, (AX)(BX*1)
@@ -954,25 +846,25 @@ loop26:
 	VMOVUPS     Z1, 192(AX)(BX*1)
 	ADDQ        $+256, BX
 	SUBQ        $+64, DX
-	JGE         loop26
+	JGE         loop21
 
-done27:
+done22:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done29
+	JL   done24
 
-loop28:
+loop23:
 	VMOVUPS     (AX)(BX*1), Z1
 	VFMADD231PS (CX)(BX*1), Z0, Z1
 	VMOVUPS     Z1, (AX)(BX*1)
 	ADDQ        $+64, BX
 	SUBQ        $+16, DX
-	JGE         loop28
+	JGE         loop23
 
-done29:
+done24:
 	ADDQ        $+16, DX
 	TESTQ       DX, DX
-	JZ          end30
+	JZ          end25
 	MOVQ        $-1, SI
 	BZHIQ       DX, SI, SI
 	KMOVW       SI, K1
@@ -981,7 +873,7 @@ done29:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(BX*1)
 
-end30:
+end25:
 	VZEROUPPER
 	RET
 
@@ -994,9 +886,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	XORQ         BX, BX
 	SUBQ         $+64, DX
-	JL           done32
+	JL           done27
 
-loop31:
+loop26:
 	VMULPS  (CX)(BX*1), Z0, Z1
 	VMOVUPS Z1, (AX)(BX*1)
 	VMULPS  64(CX)(BX*1), Z0, Z1
@@ -1007,24 +899,24 @@ loop31:
 	VMOVUPS Z1, 192(AX)(BX*1)
 	ADDQ    $+256, BX
 	SUBQ    $+64, DX
-	JGE     loop31
+	JGE     loop26
 
-done32:
+done27:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done34
+	JL   done29
 
-loop33:
+loop28:
 	VMULPS  (CX)(BX*1), Z0, Z1
 	VMOVUPS Z1, (AX)(BX*1)
 	ADDQ    $+64, BX
 	SUBQ    $+16, DX
-	JGE     loop33
+	JGE     loop28
 
-done34:
+done29:
 	ADDQ      $+16, DX
 	TESTQ     DX, DX
-	JZ        end35
+	JZ        end30
 	MOVQ      $-1, SI
 	BZHIQ     DX, SI, SI
 	KMOVW     SI, K1
@@ -1032,7 +924,7 @@ done34:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*1)
 
-end35:
+end30:
 	VZEROUPPER
 	RET
 
@@ -1057,9 +949,9 @@ TEXT ·expScaleAVX512(SB), NOSPLIT, $0-56
 	VMOVUPS      powers1<>+0(SB), Z11
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done37
+	JL           done32
 
-loop36:
+loop31:
 	VMOVUPS      (CX)(BX*1), Z12
 	VSUBPS       Z0, Z12, Z12
 	VMAXPS       Z12, Z7, Z12
@@ -1096,14 +988,14 @@ loop36:
 	VMOVUPS      Z12, 64(AX)(BX*1)
 	ADDQ         $+128, BX
 	SUBQ         $+32, DX
-	JGE          loop36
+	JGE          loop31
 
-done37:
+done32:
 	ADDQ $+32, DX
 	SUBQ $+16, DX
-	JL   done39
+	JL   done34
 
-loop38:
+loop33:
 	VMOVUPS      (CX)(BX*1), Z12
 	VSUBPS       Z0, Z12, Z12
 	VMAXPS       Z12, Z7, Z12
@@ -1123,12 +1015,12 @@ loop38:
 	VMOVUPS      Z12, (AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop38
+	JGE          loop33
 
-done39:
+done34:
 	ADDQ         $+16, DX
 	TESTQ        DX, DX
-	JZ           end40
+	JZ           end35
 	MOVQ         $-1, SI
 	BZHIQ        DX, SI, SI
 	KMOVW        SI, K1
@@ -1150,7 +1042,7 @@ done39:
 	VMULPS       Z1, Z12, Z12
 	VMOVUPS      Z12, K1, (AX)(BX*1)
 
-end40:
+end35:
 	VZEROUPPER
 	RET
 
@@ -1175,9 +1067,9 @@ TEXT ·probGradAVX512(SB), NOSPLIT, $0-56
 	VMOVUPS      powers1<>+0(SB), Z11
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done42
+	JL           done37
 
-loop41:
+loop36:
 	VMOVUPS      (AX)(BX*1), Z12
 	VMOVUPS      (CX)(BX*1), Z13
 	VSUBPS       Z0, Z12, Z12
@@ -1220,14 +1112,14 @@ loop41:
 	VMOVUPS      Z13, 64(CX)(BX*1)
 	ADDQ         $+128, BX
 	SUBQ         $+32, DX
-	JGE          loop41
+	JGE          loop36
 
-done42:
+done37:
 	ADDQ $+32, DX
 	SUBQ $+16, DX
-	JL   done44
+	JL   done39
 
-loop43:
+loop38:
 	VMOVUPS      (AX)(BX*1), Z12
 	VMOVUPS      (CX)(BX*1), Z13
 	VSUBPS       Z0, Z12, Z12
@@ -1250,12 +1142,12 @@ loop43:
 	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop43
+	JGE          loop38
 
-done44:
+done39:
 	ADDQ         $+16, DX
 	TESTQ        DX, DX
-	JZ           end45
+	JZ           end40
 	MOVQ         $-1, SI
 	BZHIQ        DX, SI, SI
 	KMOVW        SI, K1
@@ -1280,7 +1172,7 @@ done44:
 	VMULPS       Z12, Z13, Z13
 	VMOVUPS      Z13, K1, (CX)(BX*1)
 
-end45:
+end40:
 	VZEROUPPER
 	RET
 
@@ -1295,9 +1187,9 @@ TEXT ·combine2AVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Z1
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done47
+	JL           done42
 
-loop46:
+loop41:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
@@ -1312,25 +1204,25 @@ loop46:
 	VMOVUPS     Z2, 192(AX)(SI*1)
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop46
+	JGE         loop41
 
-done47:
+done42:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done49
+	JL   done44
 
-loop48:
+loop43:
 	VMULPS      (CX)(SI*1), Z0, Z2
 	VFMADD231PS (DX)(SI*1), Z1, Z2
 	VMOVUPS     Z2, (AX)(SI*1)
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop48
+	JGE         loop43
 
-done49:
+done44:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end50
+	JZ          end45
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1340,7 +1232,7 @@ done49:
 	VFMADD231PS Z2, Z1, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*1)
 
-end50:
+end45:
 	VZEROUPPER
 	RET
 
@@ -1353,9 +1245,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+64, BX
-	JL   done52
+	JL   done47
 
-loop51:
+loop46:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
@@ -1370,25 +1262,25 @@ loop51:
 	VMOVUPS Z0, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop51
+	JGE     loop46
 
-done52:
+done47:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done54
+	JL   done49
 
-loop53:
+loop48:
 	VMOVUPS (CX)(SI*1), Z0
 	VADDPS  (DX)(SI*1), Z0, Z0
 	VMOVUPS Z0, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop53
+	JGE     loop48
 
-done54:
+done49:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end55
+	JZ        end50
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -1397,7 +1289,7 @@ done54:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end55:
+end50:
 	VZEROUPPER
 	RET
 
@@ -1407,14 +1299,14 @@ TEXT ·prefetchAVX512(SB), NOSPLIT, $0-24
 	MOVQ x_base+0(FP), AX
 	MOVQ x_len+8(FP), CX
 
-loop56:
+loop51:
 	SUBQ       $0x10, CX
-	JL         end57
+	JL         end52
 	PREFETCHT0 (AX)
 	ADDQ       $0x40, AX
-	JMP        loop56
+	JMP        loop51
 
-end57:
+end52:
 	RET
 
 // func dotAVX512(a []float32, b []float32) float32
@@ -1429,9 +1321,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+64, DX
-	JL     done59
+	JL     done54
 
-loop58:
+loop53:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	VMOVUPS     64(AX)(BX*1), Z4
@@ -1442,24 +1334,24 @@ loop58:
 	VFMADD231PS 192(CX)(BX*1), Z4, Z3
 	ADDQ        $+256, BX
 	SUBQ        $+64, DX
-	JGE         loop58
+	JGE         loop53
 
-done59:
+done54:
 	ADDQ $+64, DX
 	SUBQ $+16, DX
-	JL   done61
+	JL   done56
 
-loop60:
+loop55:
 	VMOVUPS     (AX)(BX*1), Z4
 	VFMADD231PS (CX)(BX*1), Z4, Z0
 	ADDQ        $+64, BX
 	SUBQ        $+16, DX
-	JGE         loop60
+	JGE         loop55
 
-done61:
+done56:
 	ADDQ        $+16, DX
 	TESTQ       DX, DX
-	JZ          end62
+	JZ          end57
 	MOVQ        $-1, SI
 	BZHIQ       DX, SI, SI
 	KMOVW       SI, K1
@@ -1467,7 +1359,7 @@ done61:
 	VMOVUPS.Z   (AX)(BX*1), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-end62:
+end57:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1496,9 +1388,9 @@ TEXT ·dot3AVX512(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+64, BX
-	JL     done64
+	JL     done59
 
-loop63:
+loop58:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
@@ -1513,25 +1405,25 @@ loop63:
 	VFMADD231PS 192(DX)(SI*1), Z4, Z3
 	ADDQ        $+256, SI
 	SUBQ        $+64, BX
-	JGE         loop63
+	JGE         loop58
 
-done64:
+done59:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done66
+	JL   done61
 
-loop65:
+loop60:
 	VMOVUPS     (AX)(SI*1), Z4
 	VMULPS      (CX)(SI*1), Z4, Z4
 	VFMADD231PS (DX)(SI*1), Z4, Z0
 	ADDQ        $+64, SI
 	SUBQ        $+16, BX
-	JGE         loop65
+	JGE         loop60
 
-done66:
+done61:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end67
+	JZ          end62
 	MOVQ        $-1, DI
 	BZHIQ       BX, DI, DI
 	KMOVW       DI, K1
@@ -1541,7 +1433,7 @@ done66:
 	VMOVUPS.Z   (DX)(SI*1), K1, Z5
 	VFMADD231PS Z5, Z4, Z0
 
-end67:
+end62:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -1569,9 +1461,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	VMOVAPS      Z0, Z4
 	XORQ         DX, DX
 	SUBQ         $+64, CX
-	JL           done69
+	JL           done64
 
-loop68:
+loop63:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	VMOVUPS 64(AX)(DX*1), Z5
@@ -1582,24 +1474,24 @@ loop68:
 	VMAXPS  Z4, Z5, Z4
 	ADDQ    $+256, DX
 	SUBQ    $+64, CX
-	JGE     loop68
+	JGE     loop63
 
-done69:
+done64:
 	ADDQ $+64, CX
 	SUBQ $+16, CX
-	JL   done71
+	JL   done66
 
-loop70:
+loop65:
 	VMOVUPS (AX)(DX*1), Z5
 	VMAXPS  Z1, Z5, Z1
 	ADDQ    $+64, DX
 	SUBQ    $+16, CX
-	JGE     loop70
+	JGE     loop65
 
-done71:
+done66:
 	ADDQ      $+16, CX
 	TESTQ     CX, CX
-	JZ        end72
+	JZ        end67
 	MOVQ      $-1, BX
 	BZHIQ     CX, BX, BX
 	KMOVW     BX, K1
@@ -1607,7 +1499,7 @@ done71:
 	VBLENDMPS Z5, Z0, K1, Z5
 	VMAXPS    Z1, Z5, Z1
 
-end72:
+end67:
 	VMAXPS        Z3, Z1, Z1
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z2, Z1, Z1
@@ -1654,9 +1546,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VXORPS       Z12, Z12, Z12
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done74
+	JL           done69
 
-loop73:
+loop68:
 	VMOVUPS      (AX)(DX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z6, Z13
@@ -1691,14 +1583,14 @@ loop73:
 	VADDPS       Z13, Z12, Z12
 	ADDQ         $+128, DX
 	SUBQ         $+32, CX
-	JGE          loop73
+	JGE          loop68
 
-done74:
+done69:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done76
+	JL   done71
 
-loop75:
+loop70:
 	VMOVUPS      (AX)(DX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z6, Z13
@@ -1717,12 +1609,12 @@ loop75:
 	VADDPS       Z13, Z11, Z11
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop75
+	JGE          loop70
 
-done76:
+done71:
 	ADDQ         $+16, CX
 	TESTQ        CX, CX
-	JZ           end77
+	JZ           end72
 	MOVQ         $-1, BX
 	BZHIQ        CX, BX, BX
 	KMOVW        BX, K1
@@ -1744,7 +1636,7 @@ done76:
 	VMOVAPS.Z    Z13, K1, Z13
 	VADDPS       Z13, Z11, Z11
 
-end77:
+end72:
 	VADDPS        Z12, Z11, Z11
 	VEXTRACTF64X4 $0x01, Z11, Y0
 	VADDPS        Y0, Y11, Y11
@@ -1779,9 +1671,9 @@ TEXT ·expToAVX512(SB), NOSPLIT, $0-36
 	VXORPS       Z12, Z12, Z12
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done79
+	JL           done74
 
-loop78:
+loop73:
 	VMOVUPS      (AX)(DX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z6, Z13
@@ -1818,14 +1710,14 @@ loop78:
 	VADDPS       Z13, Z12, Z12
 	ADDQ         $+128, DX
 	SUBQ         $+32, CX
-	JGE          loop78
+	JGE          loop73
 
-done79:
+done74:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done81
+	JL   done76
 
-loop80:
+loop75:
 	VMOVUPS      (AX)(DX*1), Z13
 	VSUBPS       Z0, Z13, Z13
 	VMAXPS       Z13, Z6, Z13
@@ -1845,12 +1737,12 @@ loop80:
 	VADDPS       Z13, Z11, Z11
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop80
+	JGE          loop75
 
-done81:
+done76:
 	ADDQ         $+16, CX
 	TESTQ        CX, CX
-	JZ           end82
+	JZ           end77
 	MOVQ         $-1, BX
 	BZHIQ        CX, BX, BX
 	KMOVW        BX, K1
@@ -1873,7 +1765,7 @@ done81:
 	VMOVAPS.Z    Z13, K1, Z13
 	VADDPS       Z13, Z11, Z11
 
-end82:
+end77:
 	VADDPS        Z12, Z11, Z11
 	VEXTRACTF64X4 $0x01, Z11, Y0
 	VADDPS        Y0, Y11, Y11
@@ -1898,9 +1790,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	VXORPS Z3, Z3, Z3
 	XORQ   DX, DX
 	SUBQ   $+32, CX
-	JL     done84
+	JL     done79
 
-loop83:
+loop78:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1915,14 +1807,14 @@ loop83:
 	VFMADD231PD   Z4, Z4, Z3
 	ADDQ          $+128, DX
 	SUBQ          $+32, CX
-	JGE           loop83
+	JGE           loop78
 
-done84:
+done79:
 	ADDQ $+32, CX
 	SUBQ $+16, CX
-	JL   done86
+	JL   done81
 
-loop85:
+loop80:
 	VMOVUPS       (AX)(DX*1), Z4
 	VCVTPS2PD     Y4, Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
@@ -1931,12 +1823,12 @@ loop85:
 	VFMADD231PD   Z4, Z4, Z1
 	ADDQ          $+64, DX
 	SUBQ          $+16, CX
-	JGE           loop85
+	JGE           loop80
 
-done86:
+done81:
 	ADDQ          $+16, CX
 	TESTQ         CX, CX
-	JZ            end87
+	JZ            end82
 	MOVQ          $-1, BX
 	BZHIQ         CX, BX, BX
 	KMOVW         BX, K1
@@ -1947,7 +1839,7 @@ done86:
 	VFMADD231PD   Z5, Z5, Z0
 	VFMADD231PD   Z4, Z4, Z1
 
-end87:
+end82:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -1971,9 +1863,9 @@ TEXT ·normAVX512(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Z0
 	XORQ         SI, SI
 	SUBQ         $+64, BX
-	JL           done89
+	JL           done84
 
-loop88:
+loop83:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
@@ -1988,25 +1880,25 @@ loop88:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $+256, SI
 	SUBQ    $+64, BX
-	JGE     loop88
+	JGE     loop83
 
-done89:
+done84:
 	ADDQ $+64, BX
 	SUBQ $+16, BX
-	JL   done91
+	JL   done86
 
-loop90:
+loop85:
 	VMULPS  (CX)(SI*1), Z0, Z1
 	VMULPS  (DX)(SI*1), Z1, Z1
 	VMOVUPS Z1, (AX)(SI*1)
 	ADDQ    $+64, SI
 	SUBQ    $+16, BX
-	JGE     loop90
+	JGE     loop85
 
-done91:
+done86:
 	ADDQ      $+16, BX
 	TESTQ     BX, BX
-	JZ        end92
+	JZ        end87
 	MOVQ      $-1, DI
 	BZHIQ     BX, DI, DI
 	KMOVW     DI, K1
@@ -2016,7 +1908,7 @@ done91:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*1)
 
-end92:
+end87:
 	VZEROUPPER
 	RET
 
@@ -2034,9 +1926,9 @@ TEXT ·normGradAVX512(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Z1
 	XORQ         R9, R9
 	SUBQ         $+32, R8
-	JL           done94
+	JL           done89
 
-loop93:
+loop88:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -2057,14 +1949,14 @@ loop93:
 	VMOVUPS      Z5, 64(AX)(R9*1)
 	ADDQ         $+128, R9
 	SUBQ         $+32, R8
-	JGE          loop93
+	JGE          loop88
 
-done94:
+done89:
 	ADDQ $+32, R8
 	SUBQ $+16, R8
-	JL   done96
+	JL   done91
 
-loop95:
+loop90:
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      (CX)(R9*1), Z4
 	VMOVUPS      (DI)(R9*1), Z5
@@ -2076,12 +1968,12 @@ loop95:
 	VMOVUPS      Z5, (AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop95
+	JGE          loop90
 
-done96:
+done91:
 	ADDQ         $+16, R8
 	TESTQ        R8, R8
-	JZ           end97
+	JZ           end92
 	MOVQ         $-1, R10
 	BZHIQ        R8, R10, R10
 	KMOVW        R10, K1
@@ -2097,7 +1989,7 @@ done96:
 	VFNMADD231PS Z1, Z2, Z4
 	VMOVUPS      Z4, K1, (AX)(R9*1)
 
-end97:
+end92:
 	VZEROUPPER
 	RET
 
@@ -2130,9 +2022,9 @@ TEXT ·conv4AVX512(SB), NOSPLIT, $0-168
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         R12, R12
 	SUBQ         $+16, R9
-	JL           done99
+	JL           done94
 
-loop98:
+loop93:
 	LEAQ         (DI)(R12*1), R13
 	VMOVUPS      (R8)(R12*1), Z11
 	VMOVUPS      (CX)(R12*1), Z12
@@ -2161,12 +2053,12 @@ loop98:
 	VMOVUPS      Z11, (AX)(R12*1)
 	ADDQ         $+64, R12
 	SUBQ         $+16, R9
-	JGE          loop98
+	JGE          loop93
 
-done99:
+done94:
 	ADDQ         $+16, R9
 	TESTQ        R9, R9
-	JZ           end100
+	JZ           end95
 	MOVQ         $-1, R13
 	BZHIQ        R9, R13, R13
 	KMOVW        R13, K1
@@ -2201,7 +2093,7 @@ done99:
 	VDIVPS       Z10, Z11, Z11
 	VMOVUPS      Z11, K1, (AX)(R12*1)
 
-end100:
+end95:
 	VZEROUPPER
 	RET
 
@@ -2235,9 +2127,9 @@ TEXT ·conv4GradAVX512(SB), NOSPLIT, $0-192
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         R13, R13
 	SUBQ         $+16, R10
-	JL           done102
+	JL           done97
 
-loop101:
+loop96:
 	LEAQ         (R8)(R13*1), R14
 	VMOVUPS      (R9)(R13*1), Z11
 	VMOVUPS      (DX)(R13*1), Z12
@@ -2270,12 +2162,12 @@ loop101:
 	VMOVUPS      Z13, (AX)(R13*1)
 	ADDQ         $+64, R13
 	SUBQ         $+16, R10
-	JGE          loop101
+	JGE          loop96
 
-done102:
+done97:
 	ADDQ         $+16, R10
 	TESTQ        R10, R10
-	JZ           end103
+	JZ           end98
 	MOVQ         $-1, R14
 	BZHIQ        R10, R14, R14
 	KMOVW        R14, K1
@@ -2315,7 +2207,7 @@ done102:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(R13*1)
 
-end103:
+end98:
 	VZEROUPPER
 	RET
 
@@ -2335,9 +2227,9 @@ TEXT ·conv4WeightsAVX512(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R12, R12
 	SUBQ $+16, R9
-	JL   done105
+	JL   done100
 
-loop104:
+loop99:
 	VMOVUPS     (DX)(R12*1), Z0
 	VMOVUPS     (CX)(R12*1), Z1
 	VADDPS      Z0, Z1, Z1
@@ -2357,12 +2249,12 @@ loop104:
 	VMOVUPS     Z1, (R13)(R11*1)
 	ADDQ        $+64, R12
 	SUBQ        $+16, R9
-	JGE         loop104
+	JGE         loop99
 
-done105:
+done100:
 	ADDQ        $+16, R9
 	TESTQ       R9, R9
-	JZ          end106
+	JZ          end101
 	MOVQ        $-1, R13
 	BZHIQ       R9, R13, R13
 	KMOVW       R13, K1
@@ -2388,7 +2280,7 @@ done105:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R11*1)
 
-end106:
+end101:
 	VZEROUPPER
 	RET
 
@@ -2407,9 +2299,9 @@ TEXT ·fir4AVX512(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R11, R11
 	SUBQ $+16, R8
-	JL   done108
+	JL   done103
 
-loop107:
+loop102:
 	VXORPS      Z0, Z0, Z0
 	LEAQ        (DI)(R11*1), R12
 	VMOVUPS     (CX)(R11*1), Z1
@@ -2423,12 +2315,12 @@ loop107:
 	VMOVUPS     Z0, (AX)(R11*1)
 	ADDQ        $+64, R11
 	SUBQ        $+16, R8
-	JGE         loop107
+	JGE         loop102
 
-done108:
+done103:
 	ADDQ        $+16, R8
 	TESTQ       R8, R8
-	JZ          end109
+	JZ          end104
 	MOVQ        $-1, R12
 	BZHIQ       R8, R12, R12
 	KMOVW       R12, K1
@@ -2448,7 +2340,7 @@ done108:
 	VFMADD231PS Z1, Z2, Z0
 	VMOVUPS     Z0, K1, (AX)(R11*1)
 
-end109:
+end104:
 	VZEROUPPER
 	RET
 
@@ -2478,9 +2370,9 @@ TEXT ·conv4x4AVX512(SB), NOSPLIT, $0-96
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         R9, R9
 	SUBQ         $+16, SI
-	JL           done111
+	JL           done106
 
-loop110:
+loop105:
 	LEAQ         (CX)(R9*1), R10
 	LEAQ         (R10)(DI*4), R10
 	ADDQ         R8, R10
@@ -2596,12 +2488,12 @@ loop110:
 	VMOVUPS      Z15, (R10)(R8*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, SI
-	JGE          loop110
+	JGE          loop105
 
-done111:
+done106:
 	ADDQ         $+16, SI
 	TESTQ        SI, SI
-	JZ           end112
+	JZ           end107
 	MOVQ         $-1, R10
 	BZHIQ        SI, R10, R10
 	KMOVW        R10, K1
@@ -2707,7 +2599,7 @@ done111:
 	VDIVPS       Z10, Z11, Z11
 	VMOVUPS      Z11, K1, (AX)(R8*1)
 
-end112:
+end107:
 	VZEROUPPER
 	RET
 
@@ -2738,9 +2630,9 @@ TEXT ·conv4x4GradAVX512(SB), NOSPLIT, $0-120
 	VBROADCASTSS constc2b20000<>+0(SB), Z10
 	XORQ         R10, R10
 	SUBQ         $+16, DI
-	JL           done114
+	JL           done109
 
-loop113:
+loop108:
 	LEAQ         (DX)(R10*1), R11
 	LEAQ         (R11)(R8*4), R11
 	ADDQ         R9, R11
@@ -2873,12 +2765,12 @@ loop113:
 	VMOVUPS      Z12, (R11)(R9*1)
 	ADDQ         $+64, R10
 	SUBQ         $+16, DI
-	JGE          loop113
+	JGE          loop108
 
-done114:
+done109:
 	ADDQ         $+16, DI
 	TESTQ        DI, DI
-	JZ           end115
+	JZ           end110
 	MOVQ         $-1, R11
 	BZHIQ        DI, R11, R11
 	KMOVW        R11, K1
@@ -3005,7 +2897,7 @@ done114:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(R9*1)
 
-end115:
+end110:
 	VZEROUPPER
 	RET
 
@@ -3022,9 +2914,9 @@ TEXT ·conv4x4WeightsAVX512(SB), NOSPLIT, $0-96
 	LEAQ (DI)(DI*2), R8
 	XORQ R9, R9
 	SUBQ $+16, SI
-	JL   done117
+	JL   done112
 
-loop116:
+loop111:
 	LEAQ        (DX)(R9*1), R10
 	VMOVUPS     (R10), Z0
 	VMOVUPS     (R10)(DI*1), Z1
@@ -3073,12 +2965,12 @@ loop116:
 	VMOVUPS     Z4, (R10)(R8*1)
 	ADDQ        $+64, R9
 	SUBQ        $+16, SI
-	JGE         loop116
+	JGE         loop111
 
-done117:
+done112:
 	ADDQ        $+16, SI
 	TESTQ       SI, SI
-	JZ          end118
+	JZ          end113
 	MOVQ        $-1, R10
 	BZHIQ       SI, R10, R10
 	KMOVW       R10, K1
@@ -3129,7 +3021,7 @@ done117:
 	VFMADD231PS Z10, Z3, Z4
 	VMOVUPS     Z4, K1, (AX)(R8*1)
 
-end118:
+end113:
 	VZEROUPPER
 	RET
 
@@ -3146,9 +3038,9 @@ TEXT ·fir4x4AVX512(SB), NOSPLIT, $0-72
 	LEAQ (SI)(SI*2), DI
 	XORQ R8, R8
 	SUBQ $+16, BX
-	JL   done120
+	JL   done115
 
-loop119:
+loop114:
 	LEAQ        (AX)(R8*1), R9
 	LEAQ        (R9)(SI*4), R9
 	PREFETCHT0  (R9)
@@ -3193,12 +3085,12 @@ loop119:
 	VMOVUPS     Z3, (R9)(DI*1)
 	ADDQ        $+64, R8
 	SUBQ        $+16, BX
-	JGE         loop119
+	JGE         loop114
 
-done120:
+done115:
 	ADDQ        $+16, BX
 	TESTQ       BX, BX
-	JZ          end121
+	JZ          end116
 	MOVQ        $-1, R9
 	BZHIQ       BX, R9, R9
 	KMOVW       R9, K1
@@ -3239,7 +3131,7 @@ done120:
 	VFMADD231PS Z10, Z0, Z3
 	VMOVUPS     Z3, K1, (AX)(DI*1)
 
-end121:
+end116:
 	VZEROUPPER
 	RET
 
@@ -3261,9 +3153,9 @@ TEXT ·adamWAVX512(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Z7
 	XORQ         DI, DI
 	SUBQ         $+16, SI
-	JL           done123
+	JL           done118
 
-loop122:
+loop117:
 	VMOVUPS     (BX)(DI*1), Z8
 	VMOVUPS     (CX)(DI*1), Z9
 	VMOVUPS     (DX)(DI*1), Z10
@@ -3285,12 +3177,12 @@ loop122:
 	VMOVUPS     Z11, (AX)(DI*1)
 	ADDQ        $+64, DI
 	SUBQ        $+16, SI
-	JGE         loop122
+	JGE         loop117
 
-done123:
+done118:
 	ADDQ        $+16, SI
 	TESTQ       SI, SI
-	JZ          end124
+	JZ          end119
 	MOVQ        $-1, R8
 	BZHIQ       SI, R8, R8
 	KMOVW       R8, K1
@@ -3314,7 +3206,7 @@ done123:
 	VSUBPS      Z9, Z11, Z11
 	VMOVUPS     Z11, K1, (AX)(DI*1)
 
-end124:
+end119:
 	VZEROUPPER
 	RET
 
@@ -3347,7 +3239,7 @@ TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS constc2b20000<>+0(SB), Z15
 	MOVQ         steps+64(FP), R9
 
-step125:
+step120:
 	PREFETCHT0       (CX)(R8*1)
 	PREFETCHT0       (DX)(R8*1)
 	PREFETCHT0       (SI)(R8*1)
@@ -3403,7 +3295,7 @@ step125:
 	ADDQ             BX, SI
 	ADDQ             BX, DI
 	DECQ             R9
-	JNZ              step125
+	JNZ              step120
 	VZEROUPPER
 	RET
 
@@ -3439,7 +3331,7 @@ TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-96
 	VBROADCASTSS constc2b20000<>+0(SB), Z15
 	MOVQ         steps+88(FP), R12
 
-step126:
+step121:
 	PREFETCHT1       (CX)(R11*1)
 	PREFETCHT1       (DX)(R11*1)
 	PREFETCHT1       (BX)(R11*1)
@@ -3515,7 +3407,7 @@ step126:
 	ADDQ             DI, R9
 	ADDQ             DI, R10
 	DECQ             R12
-	JNZ              step126
+	JNZ              step121
 	VZEROUPPER
 	RET
 
@@ -3555,7 +3447,7 @@ TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
 	VMOVUPS      960(R8), Z21
 	MOVQ         steps+72(FP), R11
 
-step127:
+step122:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          (CX), Z23
 	VMULPS           (R9), Z23, Z24
@@ -3760,7 +3652,7 @@ step127:
 	ADDQ             $+64, BX
 	ADDQ             $+64, SI
 	DECQ             R11
-	JNZ              step127
+	JNZ              step122
 	VMOVUPS          Z6, (R8)
 	VMOVUPS          Z7, 64(R8)
 	VMOVUPS          Z8, 128(R8)
@@ -3875,7 +3767,7 @@ TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
 	VMOVUPS      960(AX), Z21
 	MOVQ         steps+64(FP), R10
 
-step128:
+step123:
 	VMOVUPS          (DX), Z22
 	VMOVUPS          256(DX), Z23
 	VMULPS           (R8), Z23, Z24
@@ -4112,7 +4004,7 @@ step128:
 	ADDQ             $+64, SI
 	ADDQ             $+2048, AX
 	DECQ             R10
-	JNZ              step128
+	JNZ              step123
 	VZEROUPPER
 	RET
 
@@ -4150,7 +4042,7 @@ TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-136
 	VBROADCASTSS const3f317218<>+0(SB), Z16
 	MOVQ         steps+128(FP), R14
 
-step129:
+step124:
 	VMOVUPS          (SI), Z17
 	VMOVUPS          128(SI), Z18
 	VXORPS           Z20, Z20, Z20
@@ -4524,7 +4416,7 @@ step129:
 	ADDQ             ld+120(FP), AX
 	ADDQ             ld+120(FP), CX
 	DECQ             R14
-	JNZ              step129
+	JNZ              step124
 	VMOVUPS          Z0, (R12)
 	VMOVUPS          Z1, 64(R12)
 	VMOVUPS          Z2, 128(R12)
@@ -4554,138 +4446,151 @@ DATA const3f317218<>+24(SB)/4, $0x3f317218
 DATA const3f317218<>+28(SB)/4, $0x3f317218
 GLOBL const3f317218<>(SB), RODATA|NOPTR, $32
 
-// func expAVX2(dst []float32, src []float32)
+// func siluAVX2(dst []float32, src []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·expAVX2(SB), NOSPLIT, $0-48
+TEXT ·siluAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         src_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	VBROADCASTSS constc2d00000<>+0(SB), Y0
 	VBROADCASTSS const42b20000<>+0(SB), Y1
+	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done131
+	JL           done126
 
-loop130:
-	VMOVUPS      (CX)(BX*1), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
-	VMULPS       const3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS const3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      const3ab6887e<>+0(SB), Y4
-	VFMADD213PS  const3c0905b1<>+0(SB), Y2, Y4
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y2, Y4
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f000000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y2
-	VPSUBD       Y2, Y3, Y3
-	VPADDD       const0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       const0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, (AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
-	VMULPS       const3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS const3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      const3ab6887e<>+0(SB), Y4
-	VFMADD213PS  const3c0905b1<>+0(SB), Y2, Y4
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y2, Y4
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f000000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y2
-	VPSUBD       Y2, Y3, Y3
-	VPADDD       const0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       const0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, 32(AX)(BX*1)
+loop125:
+	VMOVUPS      (CX)(BX*1), Y3
+	VXORPS       const80000000<>+0(SB), Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
+	VROUNDPS     $0x00, Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y6
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y3, Y3
+	VMOVUPS      Y3, (AX)(BX*1)
+	VMOVUPS      32(CX)(BX*1), Y3
+	VXORPS       const80000000<>+0(SB), Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
+	VROUNDPS     $0x00, Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y6
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop130
+	JGE          loop125
 
-done131:
+done126:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done133
+	JL   done128
 
-loop132:
-	VMOVUPS      (CX)(BX*1), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
-	VMULPS       const3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS const3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      const3ab6887e<>+0(SB), Y4
-	VFMADD213PS  const3c0905b1<>+0(SB), Y2, Y4
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y2, Y4
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f000000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  const3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y2
-	VPSUBD       Y2, Y3, Y3
-	VPADDD       const0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       const0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, (AX)(BX*1)
+loop127:
+	VMOVUPS      (CX)(BX*1), Y3
+	VXORPS       const80000000<>+0(SB), Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
+	VROUNDPS     $0x00, Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
+	VMOVUPS      const3ab6887e<>+0(SB), Y6
+	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       const0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y3, Y3
+	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop132
+	JGE          loop127
 
-done133:
+done128:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end134
+	JZ           end129
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
-	VMOVUPS      32(SI)(DX*4), Y2
-	VMASKMOVPS   (CX)(BX*1), Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
-	VMULPS       const3fb8aa3b<>+0(SB), Y3, Y0
+	VMOVUPS      32(SI)(DX*4), Y3
+	VMASKMOVPS   (CX)(BX*1), Y3, Y4
+	VXORPS       const80000000<>+0(SB), Y4, Y5
+	VMAXPS       Y5, Y0, Y5
+	VMINPS       Y5, Y1, Y5
+	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y0
 	VROUNDPS     $0x00, Y0, Y0
-	VFNMADD231PS const3f318000<>+0(SB), Y0, Y3
-	VFNMADD231PS constb95e8083<>+0(SB), Y0, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y0, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y0, Y5
 	VMOVUPS      const3ab6887e<>+0(SB), Y1
-	VFMADD213PS  const3c0905b1<>+0(SB), Y3, Y1
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y3, Y1
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y3, Y1
-	VFMADD213PS  const3f000000<>+0(SB), Y3, Y1
-	VFMADD213PS  const3f800000<>+0(SB), Y3, Y1
-	VFMADD213PS  const3f800000<>+0(SB), Y3, Y1
+	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y1
+	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y1
+	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y1
+	VFMADD213PS  const3f000000<>+0(SB), Y5, Y1
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y1
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y1
 	VCVTPS2DQ    Y0, Y0
-	VPSRAD       $0x01, Y0, Y3
-	VPSUBD       Y3, Y0, Y0
-	VPADDD       const0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
+	VPSRAD       $0x01, Y0, Y5
+	VPSUBD       Y5, Y0, Y0
+	VPADDD       const0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
 	VPADDD       const0000007f<>+0(SB), Y0, Y0
 	VPSLLD       $0x17, Y0, Y0
-	VMULPS       Y3, Y1, Y1
-	VMULPS       Y0, Y1, Y3
-	VMASKMOVPS   Y3, Y2, (AX)(BX*1)
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y0, Y1, Y5
+	VADDPS       Y2, Y5, Y5
+	VDIVPS       Y5, Y4, Y4
+	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end134:
+end129:
 	VZEROUPPER
 	RET
 
@@ -4757,154 +4662,6 @@ DATA laneMasks<>+56(SB)/4, $0x00000000
 DATA laneMasks<>+60(SB)/4, $0x00000000
 GLOBL laneMasks<>(SB), RODATA|NOPTR, $64
 
-// func siluAVX2(dst []float32, src []float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·siluAVX2(SB), NOSPLIT, $0-48
-	MOVQ         dst_base+0(FP), AX
-	MOVQ         src_base+24(FP), CX
-	MOVQ         dst_len+8(FP), DX
-	VBROADCASTSS constc2d00000<>+0(SB), Y0
-	VBROADCASTSS const42b20000<>+0(SB), Y1
-	VBROADCASTSS const3f800000<>+0(SB), Y2
-	XORQ         BX, BX
-	SUBQ         $+16, DX
-	JL           done136
-
-loop135:
-	VMOVUPS      (CX)(BX*1), Y3
-	VXORPS       const80000000<>+0(SB), Y3, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMINPS       Y4, Y1, Y4
-	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
-	VROUNDPS     $0x00, Y5, Y5
-	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      const3ab6887e<>+0(SB), Y6
-	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y4
-	VPSUBD       Y4, Y5, Y5
-	VPADDD       const0000007f<>+0(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       const0000007f<>+0(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y4, Y6, Y6
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y2, Y4, Y4
-	VDIVPS       Y4, Y3, Y3
-	VMOVUPS      Y3, (AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y3
-	VXORPS       const80000000<>+0(SB), Y3, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMINPS       Y4, Y1, Y4
-	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
-	VROUNDPS     $0x00, Y5, Y5
-	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      const3ab6887e<>+0(SB), Y6
-	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y4
-	VPSUBD       Y4, Y5, Y5
-	VPADDD       const0000007f<>+0(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       const0000007f<>+0(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y4, Y6, Y6
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y2, Y4, Y4
-	VDIVPS       Y4, Y3, Y3
-	VMOVUPS      Y3, 32(AX)(BX*1)
-	ADDQ         $+64, BX
-	SUBQ         $+16, DX
-	JGE          loop135
-
-done136:
-	ADDQ $+16, DX
-	SUBQ $+8, DX
-	JL   done138
-
-loop137:
-	VMOVUPS      (CX)(BX*1), Y3
-	VXORPS       const80000000<>+0(SB), Y3, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMINPS       Y4, Y1, Y4
-	VMULPS       const3fb8aa3b<>+0(SB), Y4, Y5
-	VROUNDPS     $0x00, Y5, Y5
-	VFNMADD231PS const3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      const3ab6887e<>+0(SB), Y6
-	VFMADD213PS  const3c0905b1<>+0(SB), Y4, Y6
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y4, Y6
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS  const3f800000<>+0(SB), Y4, Y6
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y4
-	VPSUBD       Y4, Y5, Y5
-	VPADDD       const0000007f<>+0(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       const0000007f<>+0(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y4, Y6, Y6
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y2, Y4, Y4
-	VDIVPS       Y4, Y3, Y3
-	VMOVUPS      Y3, (AX)(BX*1)
-	ADDQ         $+32, BX
-	SUBQ         $+8, DX
-	JGE          loop137
-
-done138:
-	ADDQ         $+8, DX
-	TESTQ        DX, DX
-	JZ           end139
-	LEAQ         laneMasks<>+0(SB), SI
-	NEGQ         DX
-	VMOVUPS      32(SI)(DX*4), Y3
-	VMASKMOVPS   (CX)(BX*1), Y3, Y4
-	VXORPS       const80000000<>+0(SB), Y4, Y5
-	VMAXPS       Y5, Y0, Y5
-	VMINPS       Y5, Y1, Y5
-	VMULPS       const3fb8aa3b<>+0(SB), Y5, Y0
-	VROUNDPS     $0x00, Y0, Y0
-	VFNMADD231PS const3f318000<>+0(SB), Y0, Y5
-	VFNMADD231PS constb95e8083<>+0(SB), Y0, Y5
-	VMOVUPS      const3ab6887e<>+0(SB), Y1
-	VFMADD213PS  const3c0905b1<>+0(SB), Y5, Y1
-	VFMADD213PS  const3d2aaa8d<>+0(SB), Y5, Y1
-	VFMADD213PS  const3e2aaa6f<>+0(SB), Y5, Y1
-	VFMADD213PS  const3f000000<>+0(SB), Y5, Y1
-	VFMADD213PS  const3f800000<>+0(SB), Y5, Y1
-	VFMADD213PS  const3f800000<>+0(SB), Y5, Y1
-	VCVTPS2DQ    Y0, Y0
-	VPSRAD       $0x01, Y0, Y5
-	VPSUBD       Y5, Y0, Y0
-	VPADDD       const0000007f<>+0(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VPADDD       const0000007f<>+0(SB), Y0, Y0
-	VPSLLD       $0x17, Y0, Y0
-	VMULPS       Y5, Y1, Y1
-	VMULPS       Y0, Y1, Y5
-	VADDPS       Y2, Y5, Y5
-	VDIVPS       Y5, Y4, Y4
-	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
-
-end139:
-	VZEROUPPER
-	RET
-
 // func softplusAVX2(dst []float32, src []float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·softplusAVX2(SB), NOSPLIT, $0-48
@@ -4916,9 +4673,9 @@ TEXT ·softplusAVX2(SB), NOSPLIT, $0-48
 	VXORPS       Y2, Y2, Y2
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done141
+	JL           done131
 
-loop140:
+loop130:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -4997,14 +4754,14 @@ loop140:
 	VMOVUPS      Y3, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop140
+	JGE          loop130
 
-done141:
+done131:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done143
+	JL   done133
 
-loop142:
+loop132:
 	VMOVUPS      (CX)(BX*1), Y3
 	VORPS        const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5045,12 +4802,12 @@ loop142:
 	VMOVUPS      Y3, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop142
+	JGE          loop132
 
-done143:
+done133:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end144
+	JZ           end134
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y3
@@ -5093,7 +4850,7 @@ done143:
 	VFMADD231PS  Y0, Y5, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(BX*1)
 
-end144:
+end134:
 	VZEROUPPER
 	RET
 
@@ -5109,9 +4866,9 @@ TEXT ·swigluAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         SI, SI
 	SUBQ         $+16, BX
-	JL           done146
+	JL           done136
 
-loop145:
+loop135:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5170,14 +4927,14 @@ loop145:
 	VMOVUPS      Y3, 32(AX)(SI*1)
 	ADDQ         $+64, SI
 	SUBQ         $+16, BX
-	JGE          loop145
+	JGE          loop135
 
-done146:
+done136:
 	ADDQ $+16, BX
 	SUBQ $+8, BX
-	JL   done148
+	JL   done138
 
-loop147:
+loop137:
 	VMOVUPS      (CX)(SI*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5208,12 +4965,12 @@ loop147:
 	VMOVUPS      Y3, (AX)(SI*1)
 	ADDQ         $+32, SI
 	SUBQ         $+8, BX
-	JGE          loop147
+	JGE          loop137
 
-done148:
+done138:
 	ADDQ         $+8, BX
 	TESTQ        BX, BX
-	JZ           end149
+	JZ           end139
 	LEAQ         laneMasks<>+0(SB), DI
 	NEGQ         BX
 	VMOVUPS      32(DI)(BX*4), Y3
@@ -5247,7 +5004,7 @@ done148:
 	VMULPS       Y0, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(SI*1)
 
-end149:
+end139:
 	VZEROUPPER
 	RET
 
@@ -5265,9 +5022,9 @@ TEXT ·swigluGradAVX2(SB), NOSPLIT, $0-120
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R8, R8
 	SUBQ         $+16, DI
-	JL           done151
+	JL           done141
 
-loop150:
+loop140:
 	VMOVUPS      (DX)(R8*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5342,14 +5099,14 @@ loop150:
 	VMOVUPS      Y3, 32(CX)(R8*1)
 	ADDQ         $+64, R8
 	SUBQ         $+16, DI
-	JGE          loop150
+	JGE          loop140
 
-done151:
+done141:
 	ADDQ $+16, DI
 	SUBQ $+8, DI
-	JL   done153
+	JL   done143
 
-loop152:
+loop142:
 	VMOVUPS      (DX)(R8*1), Y3
 	VXORPS       const80000000<>+0(SB), Y3, Y4
 	VMAXPS       Y4, Y0, Y4
@@ -5388,12 +5145,12 @@ loop152:
 	VMOVUPS      Y3, (CX)(R8*1)
 	ADDQ         $+32, R8
 	SUBQ         $+8, DI
-	JGE          loop152
+	JGE          loop142
 
-done153:
+done143:
 	ADDQ         $+8, DI
 	TESTQ        DI, DI
-	JZ           end154
+	JZ           end144
 	LEAQ         laneMasks<>+0(SB), R9
 	NEGQ         DI
 	VMOVUPS      32(R9)(DI*4), Y3
@@ -5435,7 +5192,7 @@ done153:
 	VMASKMOVPS   Y0, Y3, (AX)(R8*1)
 	VMASKMOVPS   Y4, Y3, (CX)(R8*1)
 
-end154:
+end144:
 	VZEROUPPER
 	RET
 
@@ -5448,9 +5205,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done156
+	JL           done146
 
-loop155:
+loop145:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
@@ -5465,25 +5222,25 @@ loop155:
 	VMOVUPS     Y1, 96(AX)(BX*1)
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop155
+	JGE         loop145
 
-done156:
+done146:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done158
+	JL   done148
 
-loop157:
+loop147:
 	VMOVUPS     (AX)(BX*1), Y1
 	VFMADD231PS (CX)(BX*1), Y0, Y1
 	VMOVUPS     Y1, (AX)(BX*1)
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop157
+	JGE         loop147
 
-done158:
+done148:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end159
+	JZ          end149
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y1
@@ -5492,7 +5249,7 @@ done158:
 	VFMADD231PS Y3, Y0, Y2
 	VMASKMOVPS  Y2, Y1, (AX)(BX*1)
 
-end159:
+end149:
 	VZEROUPPER
 	RET
 
@@ -5505,9 +5262,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Y0
 	XORQ         BX, BX
 	SUBQ         $+32, DX
-	JL           done161
+	JL           done151
 
-loop160:
+loop150:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	VMULPS  32(CX)(BX*1), Y0, Y1
@@ -5518,24 +5275,24 @@ loop160:
 	VMOVUPS Y1, 96(AX)(BX*1)
 	ADDQ    $+128, BX
 	SUBQ    $+32, DX
-	JGE     loop160
+	JGE     loop150
 
-done161:
+done151:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done163
+	JL   done153
 
-loop162:
+loop152:
 	VMULPS  (CX)(BX*1), Y0, Y1
 	VMOVUPS Y1, (AX)(BX*1)
 	ADDQ    $+32, BX
 	SUBQ    $+8, DX
-	JGE     loop162
+	JGE     loop152
 
-done163:
+done153:
 	ADDQ       $+8, DX
 	TESTQ      DX, DX
-	JZ         end164
+	JZ         end154
 	LEAQ       laneMasks<>+0(SB), SI
 	NEGQ       DX
 	VMOVUPS    32(SI)(DX*4), Y1
@@ -5543,7 +5300,7 @@ done163:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(BX*1)
 
-end164:
+end154:
 	VZEROUPPER
 	RET
 
@@ -5559,9 +5316,9 @@ TEXT ·expScaleAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS const42b20000<>+0(SB), Y3
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done166
+	JL           done156
 
-loop165:
+loop155:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -5616,14 +5373,14 @@ loop165:
 	VMOVUPS      Y4, 32(AX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop165
+	JGE          loop155
 
-done166:
+done156:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done168
+	JL   done158
 
-loop167:
+loop157:
 	VMOVUPS      (CX)(BX*1), Y4
 	VSUBPS       Y0, Y4, Y4
 	VMAXPS       Y4, Y2, Y4
@@ -5652,12 +5409,12 @@ loop167:
 	VMOVUPS      Y4, (AX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop167
+	JGE          loop157
 
-done168:
+done158:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end169
+	JZ           end159
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y4
@@ -5688,7 +5445,7 @@ done168:
 	VMULPS       Y1, Y5, Y5
 	VMASKMOVPS   Y5, Y4, (AX)(BX*1)
 
-end169:
+end159:
 	VZEROUPPER
 	RET
 
@@ -5704,9 +5461,9 @@ TEXT ·probGradAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS const42b20000<>+0(SB), Y3
 	XORQ         BX, BX
 	SUBQ         $+16, DX
-	JL           done171
+	JL           done161
 
-loop170:
+loop160:
 	VMOVUPS      (AX)(BX*1), Y4
 	VMOVUPS      (CX)(BX*1), Y5
 	VSUBPS       Y0, Y4, Y4
@@ -5767,14 +5524,14 @@ loop170:
 	VMOVUPS      Y5, 32(CX)(BX*1)
 	ADDQ         $+64, BX
 	SUBQ         $+16, DX
-	JGE          loop170
+	JGE          loop160
 
-done171:
+done161:
 	ADDQ $+16, DX
 	SUBQ $+8, DX
-	JL   done173
+	JL   done163
 
-loop172:
+loop162:
 	VMOVUPS      (AX)(BX*1), Y4
 	VMOVUPS      (CX)(BX*1), Y5
 	VSUBPS       Y0, Y4, Y4
@@ -5806,12 +5563,12 @@ loop172:
 	VMOVUPS      Y5, (CX)(BX*1)
 	ADDQ         $+32, BX
 	SUBQ         $+8, DX
-	JGE          loop172
+	JGE          loop162
 
-done173:
+done163:
 	ADDQ         $+8, DX
 	TESTQ        DX, DX
-	JZ           end174
+	JZ           end164
 	LEAQ         laneMasks<>+0(SB), SI
 	NEGQ         DX
 	VMOVUPS      32(SI)(DX*4), Y4
@@ -5845,7 +5602,7 @@ done173:
 	VMULPS       Y5, Y6, Y6
 	VMASKMOVPS   Y6, Y4, (CX)(BX*1)
 
-end174:
+end164:
 	VZEROUPPER
 	RET
 
@@ -5860,9 +5617,9 @@ TEXT ·combine2AVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS a1+76(FP), Y1
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done176
+	JL           done166
 
-loop175:
+loop165:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
@@ -5877,25 +5634,25 @@ loop175:
 	VMOVUPS     Y2, 96(AX)(SI*1)
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop175
+	JGE         loop165
 
-done176:
+done166:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done178
+	JL   done168
 
-loop177:
+loop167:
 	VMULPS      (CX)(SI*1), Y0, Y2
 	VFMADD231PS (DX)(SI*1), Y1, Y2
 	VMOVUPS     Y2, (AX)(SI*1)
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop177
+	JGE         loop167
 
-done178:
+done168:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end179
+	JZ          end169
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y2
@@ -5905,7 +5662,7 @@ done178:
 	VFMADD231PS Y3, Y1, Y0
 	VMASKMOVPS  Y0, Y2, (AX)(SI*1)
 
-end179:
+end169:
 	VZEROUPPER
 	RET
 
@@ -5918,9 +5675,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ sum_len+8(FP), BX
 	XORQ SI, SI
 	SUBQ $+32, BX
-	JL   done181
+	JL   done171
 
-loop180:
+loop170:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
@@ -5935,25 +5692,25 @@ loop180:
 	VMOVUPS Y0, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop180
+	JGE     loop170
 
-done181:
+done171:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done183
+	JL   done173
 
-loop182:
+loop172:
 	VMOVUPS (CX)(SI*1), Y0
 	VADDPS  (DX)(SI*1), Y0, Y0
 	VMOVUPS Y0, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop182
+	JGE     loop172
 
-done183:
+done173:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end184
+	JZ         end174
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y0
@@ -5962,7 +5719,7 @@ done183:
 	VADDPS     Y2, Y1, Y1
 	VMASKMOVPS Y1, Y0, (AX)(SI*1)
 
-end184:
+end174:
 	VZEROUPPER
 	RET
 
@@ -5972,14 +5729,14 @@ TEXT ·prefetchAVX2(SB), NOSPLIT, $0-24
 	MOVQ x_base+0(FP), AX
 	MOVQ x_len+8(FP), CX
 
-loop185:
+loop175:
 	SUBQ       $0x10, CX
-	JL         end186
+	JL         end176
 	PREFETCHT0 (AX)
 	ADDQ       $0x40, AX
-	JMP        loop185
+	JMP        loop175
 
-end186:
+end176:
 	RET
 
 // func dotAVX2(a []float32, b []float32) float32
@@ -5994,9 +5751,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   a_len+8(FP), DX
 	XORQ   BX, BX
 	SUBQ   $+32, DX
-	JL     done188
+	JL     done178
 
-loop187:
+loop177:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	VMOVUPS     32(AX)(BX*1), Y4
@@ -6007,24 +5764,24 @@ loop187:
 	VFMADD231PS 96(CX)(BX*1), Y4, Y3
 	ADDQ        $+128, BX
 	SUBQ        $+32, DX
-	JGE         loop187
+	JGE         loop177
 
-done188:
+done178:
 	ADDQ $+32, DX
 	SUBQ $+8, DX
-	JL   done190
+	JL   done180
 
-loop189:
+loop179:
 	VMOVUPS     (AX)(BX*1), Y4
 	VFMADD231PS (CX)(BX*1), Y4, Y0
 	ADDQ        $+32, BX
 	SUBQ        $+8, DX
-	JGE         loop189
+	JGE         loop179
 
-done190:
+done180:
 	ADDQ        $+8, DX
 	TESTQ       DX, DX
-	JZ          end191
+	JZ          end181
 	LEAQ        laneMasks<>+0(SB), SI
 	NEGQ        DX
 	VMOVUPS     32(SI)(DX*4), Y4
@@ -6032,7 +5789,7 @@ done190:
 	VMASKMOVPS  (AX)(BX*1), Y4, Y4
 	VFMADD231PS Y5, Y4, Y0
 
-end191:
+end181:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -6059,9 +5816,9 @@ TEXT ·dot3AVX2(SB), NOSPLIT, $0-76
 	MOVQ   a_len+8(FP), BX
 	XORQ   SI, SI
 	SUBQ   $+32, BX
-	JL     done193
+	JL     done183
 
-loop192:
+loop182:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
@@ -6076,25 +5833,25 @@ loop192:
 	VFMADD231PS 96(DX)(SI*1), Y4, Y3
 	ADDQ        $+128, SI
 	SUBQ        $+32, BX
-	JGE         loop192
+	JGE         loop182
 
-done193:
+done183:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done195
+	JL   done185
 
-loop194:
+loop184:
 	VMOVUPS     (AX)(SI*1), Y4
 	VMULPS      (CX)(SI*1), Y4, Y4
 	VFMADD231PS (DX)(SI*1), Y4, Y0
 	ADDQ        $+32, SI
 	SUBQ        $+8, BX
-	JGE         loop194
+	JGE         loop184
 
-done195:
+done185:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end196
+	JZ          end186
 	LEAQ        laneMasks<>+0(SB), DI
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y4
@@ -6104,7 +5861,7 @@ done195:
 	VMASKMOVPS  (DX)(SI*1), Y4, Y4
 	VFMADD231PS Y4, Y5, Y0
 
-end196:
+end186:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -6130,9 +5887,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	VMOVAPS      Y0, Y4
 	XORQ         DX, DX
 	SUBQ         $+32, CX
-	JL           done198
+	JL           done188
 
-loop197:
+loop187:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	VMOVUPS 32(AX)(DX*1), Y5
@@ -6143,24 +5900,24 @@ loop197:
 	VMAXPS  Y4, Y5, Y4
 	ADDQ    $+128, DX
 	SUBQ    $+32, CX
-	JGE     loop197
+	JGE     loop187
 
-done198:
+done188:
 	ADDQ $+32, CX
 	SUBQ $+8, CX
-	JL   done200
+	JL   done190
 
-loop199:
+loop189:
 	VMOVUPS (AX)(DX*1), Y5
 	VMAXPS  Y1, Y5, Y1
 	ADDQ    $+32, DX
 	SUBQ    $+8, CX
-	JGE     loop199
+	JGE     loop189
 
-done200:
+done190:
 	ADDQ       $+8, CX
 	TESTQ      CX, CX
-	JZ         end201
+	JZ         end191
 	LEAQ       laneMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y5
@@ -6168,7 +5925,7 @@ done200:
 	VBLENDVPS  Y5, Y6, Y0, Y6
 	VMAXPS     Y1, Y6, Y1
 
-end201:
+end191:
 	VMAXPS       Y3, Y1, Y1
 	VMAXPS       Y4, Y2, Y2
 	VMAXPS       Y2, Y1, Y1
@@ -6194,9 +5951,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	VXORPS       Y4, Y4, Y4
 	XORQ         DX, DX
 	SUBQ         $+16, CX
-	JL           done203
+	JL           done193
 
-loop202:
+loop192:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -6249,14 +6006,14 @@ loop202:
 	VADDPS       Y5, Y4, Y4
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop202
+	JGE          loop192
 
-done203:
+done193:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done205
+	JL   done195
 
-loop204:
+loop194:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -6284,12 +6041,12 @@ loop204:
 	VADDPS       Y5, Y3, Y3
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop204
+	JGE          loop194
 
-done205:
+done195:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end206
+	JZ           end196
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y5
@@ -6320,7 +6077,7 @@ done205:
 	VANDPS       Y5, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 
-end206:
+end196:
 	VADDPS       Y4, Y3, Y3
 	VEXTRACTF128 $0x01, Y3, X0
 	VADDPS       X0, X3, X3
@@ -6344,9 +6101,9 @@ TEXT ·expToAVX2(SB), NOSPLIT, $0-36
 	VXORPS       Y4, Y4, Y4
 	XORQ         DX, DX
 	SUBQ         $+16, CX
-	JL           done208
+	JL           done198
 
-loop207:
+loop197:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -6401,14 +6158,14 @@ loop207:
 	VADDPS       Y5, Y4, Y4
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop207
+	JGE          loop197
 
-done208:
+done198:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done210
+	JL   done200
 
-loop209:
+loop199:
 	VMOVUPS      (AX)(DX*1), Y5
 	VSUBPS       Y0, Y5, Y5
 	VMAXPS       Y5, Y1, Y5
@@ -6437,12 +6194,12 @@ loop209:
 	VADDPS       Y5, Y3, Y3
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop209
+	JGE          loop199
 
-done210:
+done200:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end211
+	JZ           end201
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y5
@@ -6474,7 +6231,7 @@ done210:
 	VANDPS       Y5, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 
-end211:
+end201:
 	VADDPS       Y4, Y3, Y3
 	VEXTRACTF128 $0x01, Y3, X0
 	VADDPS       X0, X3, X3
@@ -6497,9 +6254,9 @@ TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y3, Y3, Y3
 	XORQ   DX, DX
 	SUBQ   $+16, CX
-	JL     done213
+	JL     done203
 
-loop212:
+loop202:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -6514,14 +6271,14 @@ loop212:
 	VFMADD231PD  Y4, Y4, Y3
 	ADDQ         $+64, DX
 	SUBQ         $+16, CX
-	JGE          loop212
+	JGE          loop202
 
-done213:
+done203:
 	ADDQ $+16, CX
 	SUBQ $+8, CX
-	JL   done215
+	JL   done205
 
-loop214:
+loop204:
 	VMOVUPS      (AX)(DX*1), Y4
 	VCVTPS2PD    X4, Y5
 	VEXTRACTF128 $0x01, Y4, X4
@@ -6530,12 +6287,12 @@ loop214:
 	VFMADD231PD  Y4, Y4, Y1
 	ADDQ         $+32, DX
 	SUBQ         $+8, CX
-	JGE          loop214
+	JGE          loop204
 
-done215:
+done205:
 	ADDQ         $+8, CX
 	TESTQ        CX, CX
-	JZ           end216
+	JZ           end206
 	LEAQ         laneMasks<>+0(SB), BX
 	NEGQ         CX
 	VMOVUPS      32(BX)(CX*4), Y4
@@ -6546,7 +6303,7 @@ done215:
 	VFMADD231PD  Y5, Y5, Y0
 	VFMADD231PD  Y4, Y4, Y1
 
-end216:
+end206:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -6568,9 +6325,9 @@ TEXT ·normAVX2(SB), NOSPLIT, $0-76
 	VBROADCASTSS r+72(FP), Y0
 	XORQ         SI, SI
 	SUBQ         $+32, BX
-	JL           done218
+	JL           done208
 
-loop217:
+loop207:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
@@ -6585,25 +6342,25 @@ loop217:
 	VMOVUPS Y1, 96(AX)(SI*1)
 	ADDQ    $+128, SI
 	SUBQ    $+32, BX
-	JGE     loop217
+	JGE     loop207
 
-done218:
+done208:
 	ADDQ $+32, BX
 	SUBQ $+8, BX
-	JL   done220
+	JL   done210
 
-loop219:
+loop209:
 	VMULPS  (CX)(SI*1), Y0, Y1
 	VMULPS  (DX)(SI*1), Y1, Y1
 	VMOVUPS Y1, (AX)(SI*1)
 	ADDQ    $+32, SI
 	SUBQ    $+8, BX
-	JGE     loop219
+	JGE     loop209
 
-done220:
+done210:
 	ADDQ       $+8, BX
 	TESTQ      BX, BX
-	JZ         end221
+	JZ         end211
 	LEAQ       laneMasks<>+0(SB), DI
 	NEGQ       BX
 	VMOVUPS    32(DI)(BX*4), Y1
@@ -6613,7 +6370,7 @@ done220:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(SI*1)
 
-end221:
+end211:
 	VZEROUPPER
 	RET
 
@@ -6631,9 +6388,9 @@ TEXT ·normGradAVX2(SB), NOSPLIT, $0-152
 	VBROADCASTSS c+148(FP), Y1
 	XORQ         R9, R9
 	SUBQ         $+16, R8
-	JL           done223
+	JL           done213
 
-loop222:
+loop212:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -6654,14 +6411,14 @@ loop222:
 	VMOVUPS      Y5, 32(AX)(R9*1)
 	ADDQ         $+64, R9
 	SUBQ         $+16, R8
-	JGE          loop222
+	JGE          loop212
 
-done223:
+done213:
 	ADDQ $+16, R8
 	SUBQ $+8, R8
-	JL   done225
+	JL   done215
 
-loop224:
+loop214:
 	VMOVUPS      (BX)(R9*1), Y3
 	VMOVUPS      (CX)(R9*1), Y4
 	VMOVUPS      (DI)(R9*1), Y5
@@ -6673,12 +6430,12 @@ loop224:
 	VMOVUPS      Y5, (AX)(R9*1)
 	ADDQ         $+32, R9
 	SUBQ         $+8, R8
-	JGE          loop224
+	JGE          loop214
 
-done225:
+done215:
 	ADDQ         $+8, R8
 	TESTQ        R8, R8
-	JZ           end226
+	JZ           end216
 	LEAQ         laneMasks<>+0(SB), R10
 	NEGQ         R8
 	VMOVUPS      32(R10)(R8*4), Y2
@@ -6694,7 +6451,7 @@ done225:
 	VFNMADD231PS Y1, Y3, Y5
 	VMASKMOVPS   Y5, Y2, (AX)(R9*1)
 
-end226:
+end216:
 	VZEROUPPER
 	RET
 
@@ -6717,9 +6474,9 @@ TEXT ·conv4AVX2(SB), NOSPLIT, $0-168
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R12, R12
 	SUBQ         $+8, R9
-	JL           done228
+	JL           done218
 
-loop227:
+loop217:
 	LEAQ         (DI)(R12*1), R13
 	VMOVUPS      (R8)(R12*1), Y3
 	VMOVUPS      (CX)(R12*1), Y4
@@ -6758,12 +6515,12 @@ loop227:
 	VMOVUPS      Y3, (AX)(R12*1)
 	ADDQ         $+32, R12
 	SUBQ         $+8, R9
-	JGE          loop227
+	JGE          loop217
 
-done228:
+done218:
 	ADDQ         $+8, R9
 	TESTQ        R9, R9
-	JZ           end229
+	JZ           end219
 	LEAQ         laneMasks<>+0(SB), R13
 	NEGQ         R9
 	VMOVUPS      32(R13)(R9*4), Y3
@@ -6808,7 +6565,7 @@ done228:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(R12*1)
 
-end229:
+end219:
 	VZEROUPPER
 	RET
 
@@ -6832,9 +6589,9 @@ TEXT ·conv4GradAVX2(SB), NOSPLIT, $0-192
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R13, R13
 	SUBQ         $+8, R10
-	JL           done231
+	JL           done221
 
-loop230:
+loop220:
 	LEAQ         (R8)(R13*1), R14
 	VMOVUPS      (R9)(R13*1), Y3
 	VMOVUPS      (DX)(R13*1), Y4
@@ -6877,12 +6634,12 @@ loop230:
 	VMOVUPS      Y5, (AX)(R13*1)
 	ADDQ         $+32, R13
 	SUBQ         $+8, R10
-	JGE          loop230
+	JGE          loop220
 
-done231:
+done221:
 	ADDQ         $+8, R10
 	TESTQ        R10, R10
-	JZ           end232
+	JZ           end222
 	LEAQ         laneMasks<>+0(SB), R14
 	NEGQ         R10
 	VMOVUPS      32(R14)(R10*4), Y3
@@ -6932,7 +6689,7 @@ done231:
 	VMULPS       Y1, Y0, Y0
 	VMASKMOVPS   Y0, Y3, (AX)(R13*1)
 
-end232:
+end222:
 	VZEROUPPER
 	RET
 
@@ -6952,9 +6709,9 @@ TEXT ·conv4WeightsAVX2(SB), NOSPLIT, $0-168
 	LEAQ (R10)(R10*2), R11
 	XORQ R12, R12
 	SUBQ $+8, R9
-	JL   done234
+	JL   done224
 
-loop233:
+loop223:
 	VMOVUPS     (DX)(R12*1), Y0
 	VMOVUPS     (CX)(R12*1), Y1
 	VADDPS      Y0, Y1, Y1
@@ -6974,12 +6731,12 @@ loop233:
 	VMOVUPS     Y1, (R13)(R11*1)
 	ADDQ        $+32, R12
 	SUBQ        $+8, R9
-	JGE         loop233
+	JGE         loop223
 
-done234:
+done224:
 	ADDQ        $+8, R9
 	TESTQ       R9, R9
-	JZ          end235
+	JZ          end225
 	LEAQ        laneMasks<>+0(SB), R13
 	NEGQ        R9
 	VMOVUPS     32(R13)(R9*4), Y0
@@ -7005,7 +6762,7 @@ done234:
 	VFMADD231PS Y3, Y1, Y2
 	VMASKMOVPS  Y2, Y0, (AX)(R11*1)
 
-end235:
+end225:
 	VZEROUPPER
 	RET
 
@@ -7024,9 +6781,9 @@ TEXT ·fir4AVX2(SB), NOSPLIT, $0-144
 	LEAQ (R9)(R9*2), R10
 	XORQ R11, R11
 	SUBQ $+8, R8
-	JL   done237
+	JL   done227
 
-loop236:
+loop226:
 	VXORPS      Y0, Y0, Y0
 	LEAQ        (DI)(R11*1), R12
 	VMOVUPS     (CX)(R11*1), Y1
@@ -7040,12 +6797,12 @@ loop236:
 	VMOVUPS     Y0, (AX)(R11*1)
 	ADDQ        $+32, R11
 	SUBQ        $+8, R8
-	JGE         loop236
+	JGE         loop226
 
-done237:
+done227:
 	ADDQ        $+8, R8
 	TESTQ       R8, R8
-	JZ          end238
+	JZ          end228
 	LEAQ        laneMasks<>+0(SB), R12
 	NEGQ        R8
 	VMOVUPS     32(R12)(R8*4), Y0
@@ -7065,7 +6822,7 @@ done237:
 	VFMADD231PS Y2, Y3, Y1
 	VMASKMOVPS  Y1, Y0, (AX)(R11*1)
 
-end238:
+end228:
 	VZEROUPPER
 	RET
 
@@ -7085,9 +6842,9 @@ TEXT ·conv4x4AVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R9, R9
 	SUBQ         $+8, SI
-	JL           done240
+	JL           done230
 
-loop239:
+loop229:
 	LEAQ         (CX)(R9*1), R10
 	LEAQ         (R10)(DI*4), R10
 	ADDQ         R8, R10
@@ -7236,12 +6993,12 @@ loop239:
 	VMOVUPS      Y7, (R10)(R8*1)
 	ADDQ         $+32, R9
 	SUBQ         $+8, SI
-	JGE          loop239
+	JGE          loop229
 
-done240:
+done230:
 	ADDQ         $+8, SI
 	TESTQ        SI, SI
-	JZ           end241
+	JZ           end231
 	LEAQ         laneMasks<>+0(SB), R10
 	NEGQ         SI
 	VMOVUPS      32(R10)(SI*4), Y3
@@ -7396,7 +7153,7 @@ done240:
 	VDIVPS       Y5, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (AX)(R8*1)
 
-end241:
+end231:
 	VZEROUPPER
 	RET
 
@@ -7417,9 +7174,9 @@ TEXT ·conv4x4GradAVX2(SB), NOSPLIT, $0-120
 	VBROADCASTSS const3f800000<>+0(SB), Y2
 	XORQ         R10, R10
 	SUBQ         $+8, DI
-	JL           done243
+	JL           done233
 
-loop242:
+loop232:
 	LEAQ         (DX)(R10*1), R11
 	LEAQ         (R11)(R8*4), R11
 	ADDQ         R9, R11
@@ -7585,12 +7342,12 @@ loop242:
 	VMOVUPS      Y4, (R11)(R9*1)
 	ADDQ         $+32, R10
 	SUBQ         $+8, DI
-	JGE          loop242
+	JGE          loop232
 
-done243:
+done233:
 	ADDQ         $+8, DI
 	TESTQ        DI, DI
-	JZ           end244
+	JZ           end234
 	LEAQ         laneMasks<>+0(SB), R11
 	NEGQ         DI
 	VMOVUPS      32(R11)(DI*4), Y3
@@ -7766,7 +7523,7 @@ done243:
 	VMULPS       Y1, Y0, Y0
 	VMASKMOVPS   Y0, Y3, (AX)(R9*1)
 
-end244:
+end234:
 	VZEROUPPER
 	RET
 
@@ -7783,9 +7540,9 @@ TEXT ·conv4x4WeightsAVX2(SB), NOSPLIT, $0-96
 	LEAQ (DI)(DI*2), R8
 	XORQ R9, R9
 	SUBQ $+8, SI
-	JL   done246
+	JL   done236
 
-loop245:
+loop235:
 	LEAQ        (DX)(R9*1), R10
 	VMOVUPS     (R10), Y0
 	VMOVUPS     (R10)(DI*1), Y1
@@ -7827,12 +7584,12 @@ loop245:
 	VMOVUPS     Y4, (R12)(R8*1)
 	ADDQ        $+32, R9
 	SUBQ        $+8, SI
-	JGE         loop245
+	JGE         loop235
 
-done246:
+done236:
 	ADDQ        $+8, SI
 	TESTQ       SI, SI
-	JZ          end247
+	JZ          end237
 	LEAQ        laneMasks<>+0(SB), R10
 	NEGQ        SI
 	VMOVUPS     32(R10)(SI*4), Y0
@@ -7892,7 +7649,7 @@ done246:
 	VFMADD231PS Y1, Y4, Y5
 	VMASKMOVPS  Y5, Y0, (AX)(R8*1)
 
-end247:
+end237:
 	VZEROUPPER
 	RET
 
@@ -7909,9 +7666,9 @@ TEXT ·fir4x4AVX2(SB), NOSPLIT, $0-72
 	LEAQ (SI)(SI*2), DI
 	XORQ R8, R8
 	SUBQ $+8, BX
-	JL   done249
+	JL   done239
 
-loop248:
+loop238:
 	LEAQ        (AX)(R8*1), R9
 	LEAQ        (R9)(SI*4), R9
 	PREFETCHT0  (R9)
@@ -7949,12 +7706,12 @@ loop248:
 	VMOVUPS     Y3, (R11)(DI*1)
 	ADDQ        $+32, R8
 	SUBQ        $+8, BX
-	JGE         loop248
+	JGE         loop238
 
-done249:
+done239:
 	ADDQ        $+8, BX
 	TESTQ       BX, BX
-	JZ          end250
+	JZ          end240
 	LEAQ        laneMasks<>+0(SB), R9
 	NEGQ        BX
 	VMOVUPS     32(R9)(BX*4), Y0
@@ -8004,7 +7761,7 @@ done249:
 	VFMADD231PS Y2, Y1, Y4
 	VMASKMOVPS  Y4, Y0, (AX)(DI*1)
 
-end250:
+end240:
 	VZEROUPPER
 	RET
 
@@ -8026,9 +7783,9 @@ TEXT ·adamWAVX2(SB), NOSPLIT, $0-128
 	VBROADCASTSS step+124(FP), Y7
 	XORQ         DI, DI
 	SUBQ         $+8, SI
-	JL           done252
+	JL           done242
 
-loop251:
+loop241:
 	VMOVUPS     (BX)(DI*1), Y8
 	VMOVUPS     (CX)(DI*1), Y9
 	VMOVUPS     (DX)(DI*1), Y10
@@ -8050,12 +7807,12 @@ loop251:
 	VMOVUPS     Y11, (AX)(DI*1)
 	ADDQ        $+32, DI
 	SUBQ        $+8, SI
-	JGE         loop251
+	JGE         loop241
 
-done252:
+done242:
 	ADDQ        $+8, SI
 	TESTQ       SI, SI
-	JZ          end253
+	JZ          end243
 	LEAQ        laneMasks<>+0(SB), R8
 	NEGQ        SI
 	VMOVUPS     32(R8)(SI*4), Y8
@@ -8079,7 +7836,7 @@ done252:
 	VSUBPS      Y10, Y12, Y12
 	VMASKMOVPS  Y12, Y8, (AX)(DI*1)
 
-end253:
+end243:
 	VZEROUPPER
 	RET
 
@@ -8101,7 +7858,7 @@ TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+64(FP), R9
 
-step254:
+step244:
 	PREFETCHT0   (CX)(R8*1)
 	PREFETCHT0   (DX)(R8*1)
 	PREFETCHT0   (SI)(R8*1)
@@ -8177,7 +7934,7 @@ step254:
 	ADDQ         BX, SI
 	ADDQ         BX, DI
 	DECQ         R9
-	JNZ          step254
+	JNZ          step244
 	VZEROUPPER
 	RET
 
@@ -8202,7 +7959,7 @@ TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS const3f800000<>+0(SB), Y4
 	MOVQ         steps+88(FP), R12
 
-step255:
+step245:
 	PREFETCHT1   (CX)(R11*1)
 	PREFETCHT1   (DX)(R11*1)
 	PREFETCHT1   (BX)(R11*1)
@@ -8297,7 +8054,7 @@ step255:
 	ADDQ         DI, R9
 	ADDQ         DI, R10
 	DECQ         R12
-	JNZ          step255
+	JNZ          step245
 	VZEROUPPER
 	RET
 
@@ -8316,7 +8073,7 @@ TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-80
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+72(FP), R11
 
-step256:
+step246:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      (CX), Y2
 	VMULPS       (R9), Y2, Y3
@@ -8649,7 +8406,7 @@ step256:
 	ADDQ         $+64, BX
 	ADDQ         $+64, SI
 	DECQ         R11
-	JNZ          step256
+	JNZ          step246
 	VZEROUPPER
 	RET
 
@@ -8677,7 +8434,7 @@ TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
 	MOVQ         steps+64(FP), R10
 
-step257:
+step247:
 	VMOVUPS      (DX), Y1
 	VMOVUPS      256(DX), Y2
 	VMULPS       (R8), Y2, Y3
@@ -9026,7 +8783,7 @@ step257:
 	ADDQ         $+64, SI
 	ADDQ         $+2048, AX
 	DECQ         R10
-	JNZ          step257
+	JNZ          step247
 	VZEROUPPER
 	RET
 
@@ -9047,7 +8804,7 @@ TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-136
 	MOVQ dalog+88(FP), R13
 	MOVQ steps+128(FP), R14
 
-step258:
+step248:
 	VMOVUPS      (SI), Y0
 	VMOVUPS      128(SI), Y1
 	VXORPS       Y3, Y3, Y3
@@ -9469,6 +9226,6 @@ step258:
 	ADDQ         ld+120(FP), AX
 	ADDQ         ld+120(FP), CX
 	DECQ         R14
-	JNZ          step258
+	JNZ          step248
 	VZEROUPPER
 	RET

@@ -4,7 +4,6 @@ import "math"
 
 // goVec are the kernels in plain Go. They define what the assembly computes, up to rounding.
 var goVec = vecKernels{
-	exp:            func(dst, src []float32) { mapInto(dst, src, exp32) },
 	silu:           func(dst, src []float32) { mapInto(dst, src, silu32) },
 	softplus:       func(dst, src []float32) { mapInto(dst, src, softplus32) },
 	swiglu:         swigluGo,

@@ -3,9 +3,6 @@
 package simd
 
 //go:noescape
-func expAVX512(dst []float32, src []float32)
-
-//go:noescape
 func siluAVX512(dst []float32, src []float32)
 
 //go:noescape
@@ -103,9 +100,6 @@ func scanStatesAVX512(trace *float32, dz *float32, pre *float32, b *float32, c *
 
 //go:noescape
 func scanReverseAVX512(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, steps int)
-
-//go:noescape
-func expAVX2(dst []float32, src []float32)
 
 //go:noescape
 func siluAVX2(dst []float32, src []float32)

@@ -10,7 +10,6 @@ import (
 
 // elementwise emits the functions of one or two slices.
 func (v target) elementwise() {
-	v.unary("exp", func() func(x reg.VecVirtual) { return v.exponential().apply })
 	v.unary("silu", func() func(x reg.VecVirtual) { return v.sigmoids().silu })
 	v.unary("softplus", func() func(x reg.VecVirtual) { return v.softplus().log1p })
 	v.swiglu()
