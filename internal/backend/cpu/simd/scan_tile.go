@@ -11,11 +11,11 @@ const (
 // lanes. ld is the distance of the rows of x, dt, y and so on, in bytes. gen/vec_scan.go says what each does.
 type scanKernels struct {
 	lanes       int
-	prepare     func(pre, dt, z, bias, x, y *float32, ld, ahead, steps int)
-	prepareGrad func(pre, x, dt, z, dy, bias, dx, ddt, dz *float32, ld, ahead, steps int)
-	forward     func(y, x, pre, b, c, a, h, dskip *float32, ld, steps int)
-	states      func(trace, dz, pre, b, c, a, dskip *float32, ld, steps int)
-	reverse     func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, steps int)
+	prepare     func(pre, dt, z, bias *float32, ld, steps int)
+	prepareGrad func(pre, x, dt, z, dy, bias *float32, ld, steps int)
+	forward     func(y, x, pre, b, c, a, h, dskip, dt, z *float32, ld, ahead, steps int)
+	states      func(trace, dz, pre, b, c, a, dskip, x, dt, z, dy *float32, ld, ahead, steps int)
+	reverse     func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, ahead, steps int)
 }
 
 // tiled is the end of the part of channels [c0, c1) that goes through the tiles; the rest takes the general form.
@@ -91,7 +91,8 @@ func (s *Scan) forwardTiles(y, h1, starts, work []float32, c0, c1 int) {
 				clear(h)
 			}
 			for at := 0; at < states; at += tileSize {
-				s.forwardRun(y, pre, a[at:], h[at:], c0+at/tileWidth, t, next-t)
+				c := c0 + at/tileWidth
+				s.forwardRun(y, pre, a[at:], h[at:], c, t, next-t, s.nextTile(c, c0, c1, next-t))
 			}
 			t = next
 		}
@@ -99,13 +100,23 @@ func (s *Scan) forwardTiles(y, h1, starts, work []float32, c0, c1 int) {
 	fromTiles(h1, h, c0)
 }
 
-// forwardRun advances the tile of the channels from c on.
-func (s *Scan) forwardRun(y, pre, a, h []float32, c, t, steps int) {
+// nextTile is the distance in bytes to what is computed after a tile of channels [c0, c1) from c on: the next tile, or
+// after the last the first of the run that lies so many positions further on.
+func (s *Scan) nextTile(c, c0, c1, positions int) int {
+	if c+tileWidth < c1 {
+		return 4 * tileWidth
+	}
+	return 4 * (positions*s.Dim - (c - c0))
+}
+
+// forwardRun advances the tile of the channels from c on. What is computed next lies ahead bytes further on.
+func (s *Scan) forwardRun(y, pre, a, h []float32, c, t, steps, ahead int) {
 	k, ld := vec().scan, 4*s.Dim
 	for lane := 0; lane < tileWidth; lane += k.lanes {
 		i, c := t*s.Dim+c+lane, c+lane
-		k.prepare(&pre[lane], &s.Dt[i], &s.Z[i], &s.Bias[c], &s.X[i], &y[i], ld, ld*s.Chunk, steps)
-		k.forward(&y[i], &s.X[i], &pre[lane], &s.B[t*tileWidth], &s.C[t*tileWidth], &a[lane], &h[lane], &s.DSkip[c], ld, steps)
+		k.prepare(&pre[lane], &s.Dt[i], &s.Z[i], &s.Bias[c], ld, steps)
+		k.forward(&y[i], &s.X[i], &pre[lane], &s.B[t*tileWidth], &s.C[t*tileWidth], &a[lane], &h[lane], &s.DSkip[c],
+			&s.Dt[i], &s.Z[i], ld, ahead, steps)
 	}
 }
 
@@ -170,15 +181,15 @@ func (g *scanTiles) chunkGrad(i int) {
 // runGrad takes the tile at offset at, of the channels from c on, backwards over a run of steps from t on.
 func (g *scanTiles) runGrad(at, c, t, steps int) {
 	k, ld := vec().scan, 4*g.Dim
-	last := t + steps - 1
+	last, ahead := t+steps-1, g.nextTile(c, g.c0, g.c0+len(g.g)/tileWidth, -steps)
 	for lane := 0; lane < tileWidth; lane += k.lanes {
 		c, at, pre := c+lane, at+lane, g.pre[lane:]
 		i, end := t*g.Dim+c, last*g.Dim+c
-		k.prepareGrad(&pre[0], &g.X[i], &g.Dt[i], &g.Z[i], &g.DY[i], &g.Bias[c], &g.DX[i], &g.DDt[i], &g.DZ[i],
-			ld, -ld*g.Chunk, steps)
-		k.states(&g.trace[lane], &g.DZ[i], &pre[0], &g.B[t*tileWidth], &g.C[t*tileWidth], &g.a[at], &g.DSkip[c], ld, steps)
+		k.prepareGrad(&pre[0], &g.X[i], &g.Dt[i], &g.Z[i], &g.DY[i], &g.Bias[c], ld, steps)
+		k.states(&g.trace[lane], &g.DZ[i], &pre[0], &g.B[t*tileWidth], &g.C[t*tileWidth], &g.a[at], &g.DSkip[c],
+			&g.X[i], &g.Dt[i], &g.Z[i], &g.DY[i], ld, ahead, steps)
 		k.reverse(&g.DX[end], &g.DDt[end], &g.DB[last*tileWidth], &g.DC[last*tileWidth], &pre[(steps-1)*5*tileWidth],
 			&g.B[last*tileWidth], &g.C[last*tileWidth], &g.trace[(steps-1)*2*tileSize+lane], &g.products[lane],
-			&g.a[at], &g.g[at], &g.dalog[at], &g.DSkip[c], &g.DBias[c], &g.DDSkip[c], -ld, steps)
+			&g.a[at], &g.g[at], &g.dalog[at], &g.DSkip[c], &g.DBias[c], &g.DDSkip[c], -ld, ahead, steps)
 	}
 }

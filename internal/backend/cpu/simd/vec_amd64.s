@@ -3210,18 +3210,15 @@ end119:
 	VZEROUPPER
 	RET
 
-// func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
+// func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-48
 	MOVQ         pre+0(FP), AX
 	MOVQ         dt+8(FP), CX
 	MOVQ         z+16(FP), DX
-	MOVQ         ld+48(FP), BX
-	MOVQ         x+32(FP), SI
-	MOVQ         y+40(FP), DI
-	MOVQ         ahead+56(FP), R8
-	MOVQ         bias+24(FP), R9
-	VMOVUPS      (R9), Z0
+	MOVQ         ld+32(FP), BX
+	MOVQ         bias+24(FP), SI
+	VMOVUPS      (SI), Z0
 	VBROADCASTSS const3fb8aa3b<>+0(SB), Z1
 	VBROADCASTSS const3f318000<>+0(SB), Z2
 	VBROADCASTSS constb95e8083<>+0(SB), Z3
@@ -3237,13 +3234,9 @@ TEXT ·scanPrepareAVX512(SB), NOSPLIT, $0-72
 	VXORPS       Z13, Z13, Z13
 	VBROADCASTSS constbfb8aa3b<>+0(SB), Z14
 	VBROADCASTSS constc2b20000<>+0(SB), Z15
-	MOVQ         steps+64(FP), R9
+	MOVQ         steps+40(FP), SI
 
 step120:
-	PREFETCHT0       (CX)(R8*1)
-	PREFETCHT0       (DX)(R8*1)
-	PREFETCHT0       (SI)(R8*1)
-	PREFETCHT0       (DI)(R8*1)
 	VADDPS           (CX), Z0, Z16
 	VORPS            Z12, Z16, Z17
 	VMAXPS           Z17, Z6, Z17
@@ -3292,28 +3285,22 @@ step120:
 	ADDQ             $+128, AX
 	ADDQ             BX, CX
 	ADDQ             BX, DX
-	ADDQ             BX, SI
-	ADDQ             BX, DI
-	DECQ             R9
+	DECQ             SI
 	JNZ              step120
 	VZEROUPPER
 	RET
 
-// func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-96
+// func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-64
 	MOVQ         pre+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         dt+16(FP), DX
 	MOVQ         z+24(FP), BX
 	MOVQ         dy+32(FP), SI
-	MOVQ         ld+72(FP), DI
-	MOVQ         dx+48(FP), R8
-	MOVQ         ddt+56(FP), R9
-	MOVQ         dz+64(FP), R10
-	MOVQ         ahead+80(FP), R11
-	MOVQ         bias+40(FP), R12
-	VMOVUPS      (R12), Z0
+	MOVQ         ld+48(FP), DI
+	MOVQ         bias+40(FP), R8
+	VMOVUPS      (R8), Z0
 	VBROADCASTSS const3fb8aa3b<>+0(SB), Z1
 	VBROADCASTSS const3f318000<>+0(SB), Z2
 	VBROADCASTSS constb95e8083<>+0(SB), Z3
@@ -3329,16 +3316,9 @@ TEXT ·scanPrepareGradAVX512(SB), NOSPLIT, $0-96
 	VXORPS       Z13, Z13, Z13
 	VBROADCASTSS constbfb8aa3b<>+0(SB), Z14
 	VBROADCASTSS constc2b20000<>+0(SB), Z15
-	MOVQ         steps+88(FP), R12
+	MOVQ         steps+56(FP), R8
 
 step121:
-	PREFETCHT1       (CX)(R11*1)
-	PREFETCHT1       (DX)(R11*1)
-	PREFETCHT1       (BX)(R11*1)
-	PREFETCHT1       (SI)(R11*1)
-	PREFETCHT1       (R8)(R11*1)
-	PREFETCHT1       (R9)(R11*1)
-	PREFETCHT1       (R10)(R11*1)
 	VADDPS           (DX), Z0, Z16
 	VORPS            Z12, Z16, Z17
 	VMAXPS           Z17, Z6, Z17
@@ -3403,17 +3383,14 @@ step121:
 	ADDQ             DI, DX
 	ADDQ             DI, BX
 	ADDQ             DI, SI
-	ADDQ             DI, R8
-	ADDQ             DI, R9
-	ADDQ             DI, R10
-	DECQ             R12
+	DECQ             R8
 	JNZ              step121
 	VZEROUPPER
 	RET
 
-// func scanForwardAVX512(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
+// func scanForwardAVX512(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, dt *float32, z *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-104
 	MOVQ         y+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         pre+16(FP), DX
@@ -3422,7 +3399,10 @@ TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
 	MOVQ         a+40(FP), DI
 	MOVQ         h+48(FP), R8
 	MOVQ         dskip+56(FP), R9
-	MOVQ         ld+64(FP), R10
+	MOVQ         ld+80(FP), R10
+	MOVQ         dt+64(FP), R11
+	MOVQ         z+72(FP), R12
+	MOVQ         ahead+88(FP), R13
 	VBROADCASTSS const3af837d7<>+0(SB), Z0
 	VBROADCASTSS const3c12a14e<>+0(SB), Z1
 	VBROADCASTSS const3d64cdcf<>+0(SB), Z2
@@ -3445,9 +3425,13 @@ TEXT ·scanForwardAVX512(SB), NOSPLIT, $0-80
 	VMOVUPS      832(R8), Z19
 	VMOVUPS      896(R8), Z20
 	VMOVUPS      960(R8), Z21
-	MOVQ         steps+72(FP), R11
+	MOVQ         steps+96(FP), R14
 
 step122:
+	PREFETCHT1       (R11)(R13*1)
+	PREFETCHT1       (R12)(R13*1)
+	PREFETCHT1       (CX)(R13*1)
+	PREFETCHT1       (AX)(R13*1)
 	VMOVUPS          (DX), Z22
 	VMOVUPS          (CX), Z23
 	VMULPS           (R9), Z23, Z24
@@ -3648,10 +3632,12 @@ step122:
 	VMOVUPS          Z24, (AX)
 	ADDQ             R10, AX
 	ADDQ             R10, CX
+	ADDQ             R10, R11
+	ADDQ             R10, R12
 	ADDQ             $+128, DX
 	ADDQ             $+64, BX
 	ADDQ             $+64, SI
-	DECQ             R11
+	DECQ             R14
 	JNZ              step122
 	VMOVUPS          Z6, (R8)
 	VMOVUPS          Z7, 64(R8)
@@ -3732,9 +3718,9 @@ DATA const3f7ffffe<>+24(SB)/4, $0x3f7ffffe
 DATA const3f7ffffe<>+28(SB)/4, $0x3f7ffffe
 GLOBL const3f7ffffe<>(SB), RODATA|NOPTR, $32
 
-// func scanStatesAVX512(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, ld int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
+// func scanStatesAVX512(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, x *float32, dt *float32, z *float32, dy *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-112
 	MOVQ         trace+0(FP), AX
 	MOVQ         dz+8(FP), CX
 	MOVQ         pre+16(FP), DX
@@ -3742,7 +3728,11 @@ TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
 	MOVQ         c+32(FP), SI
 	MOVQ         a+40(FP), DI
 	MOVQ         dskip+48(FP), R8
-	MOVQ         ld+56(FP), R9
+	MOVQ         x+56(FP), R9
+	MOVQ         dt+64(FP), R10
+	MOVQ         z+72(FP), R11
+	MOVQ         dy+80(FP), R12
+	MOVQ         ahead+96(FP), R13
 	VBROADCASTSS const3af837d7<>+0(SB), Z0
 	VBROADCASTSS const3c12a14e<>+0(SB), Z1
 	VBROADCASTSS const3d64cdcf<>+0(SB), Z2
@@ -3765,9 +3755,15 @@ TEXT ·scanStatesAVX512(SB), NOSPLIT, $0-72
 	VMOVUPS      832(AX), Z19
 	VMOVUPS      896(AX), Z20
 	VMOVUPS      960(AX), Z21
-	MOVQ         steps+64(FP), R10
+	MOVQ         steps+104(FP), R15
 
 step123:
+	MOVQ             ld+88(FP), R14
+	PREFETCHT1       (R9)(R13*1)
+	PREFETCHT1       (R10)(R13*1)
+	PREFETCHT1       (R11)(R13*1)
+	PREFETCHT1       (R12)(R13*1)
+	PREFETCHT1       (CX)(R13*1)
 	VMOVUPS          (DX), Z22
 	VMOVUPS          256(DX), Z23
 	VMULPS           (R8), Z23, Z24
@@ -3998,19 +3994,23 @@ step123:
 	VMOVUPS          Z21, 3008(AX)
 	VMULPS           192(DX), Z24, Z24
 	VMOVUPS          Z24, (CX)
-	ADDQ             R9, CX
+	ADDQ             R14, CX
+	ADDQ             R14, R9
+	ADDQ             R14, R10
+	ADDQ             R14, R11
+	ADDQ             R14, R12
 	ADDQ             $+320, DX
 	ADDQ             $+64, BX
 	ADDQ             $+64, SI
 	ADDQ             $+2048, AX
-	DECQ             R10
+	DECQ             R15
 	JNZ              step123
 	VZEROUPPER
 	RET
 
-// func scanReverseAVX512(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, steps int)
-// Requires: AVX, AVX512DQ, AVX512F, AVX512VL
-TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-136
+// func scanReverseAVX512(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VL, MMX+
+TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-144
 	MOVQ         dx+0(FP), AX
 	MOVQ         ddt+8(FP), CX
 	MOVQ         db+16(FP), DX
@@ -4040,9 +4040,12 @@ TEXT ·scanReverseAVX512(SB), NOSPLIT, $0-136
 	VMOVUPS      896(R12), Z14
 	VMOVUPS      960(R12), Z15
 	VBROADCASTSS const3f317218<>+0(SB), Z16
-	MOVQ         steps+128(FP), R14
+	MOVQ         steps+136(FP), R14
 
 step124:
+	MOVQ             ahead+128(FP), R15
+	PREFETCHT1       (AX)(R15*1)
+	PREFETCHT1       (CX)(R15*1)
 	VMOVUPS          (SI), Z17
 	VMOVUPS          128(SI), Z18
 	VXORPS           Z20, Z20, Z20
@@ -7840,29 +7843,22 @@ end243:
 	VZEROUPPER
 	RET
 
-// func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-72
+// func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·scanPrepareAVX2(SB), NOSPLIT, $0-48
 	MOVQ         pre+0(FP), AX
 	MOVQ         dt+8(FP), CX
 	MOVQ         z+16(FP), DX
-	MOVQ         ld+48(FP), BX
-	MOVQ         x+32(FP), SI
-	MOVQ         y+40(FP), DI
-	MOVQ         ahead+56(FP), R8
-	MOVQ         bias+24(FP), R9
-	VMOVUPS      (R9), Y0
+	MOVQ         ld+32(FP), BX
+	MOVQ         bias+24(FP), SI
+	VMOVUPS      (SI), Y0
 	VBROADCASTSS constc2d00000<>+0(SB), Y1
 	VBROADCASTSS const42b20000<>+0(SB), Y2
 	VXORPS       Y3, Y3, Y3
 	VBROADCASTSS const3f800000<>+0(SB), Y4
-	MOVQ         steps+64(FP), R9
+	MOVQ         steps+40(FP), SI
 
 step244:
-	PREFETCHT0   (CX)(R8*1)
-	PREFETCHT0   (DX)(R8*1)
-	PREFETCHT0   (SI)(R8*1)
-	PREFETCHT0   (DI)(R8*1)
 	VADDPS       (CX), Y0, Y5
 	VORPS        const80000000<>+0(SB), Y5, Y6
 	VMAXPS       Y6, Y1, Y6
@@ -7931,42 +7927,29 @@ step244:
 	ADDQ         $+128, AX
 	ADDQ         BX, CX
 	ADDQ         BX, DX
-	ADDQ         BX, SI
-	ADDQ         BX, DI
-	DECQ         R9
+	DECQ         SI
 	JNZ          step244
 	VZEROUPPER
 	RET
 
-// func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-96
+// func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·scanPrepareGradAVX2(SB), NOSPLIT, $0-64
 	MOVQ         pre+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         dt+16(FP), DX
 	MOVQ         z+24(FP), BX
 	MOVQ         dy+32(FP), SI
-	MOVQ         ld+72(FP), DI
-	MOVQ         dx+48(FP), R8
-	MOVQ         ddt+56(FP), R9
-	MOVQ         dz+64(FP), R10
-	MOVQ         ahead+80(FP), R11
-	MOVQ         bias+40(FP), R12
-	VMOVUPS      (R12), Y0
+	MOVQ         ld+48(FP), DI
+	MOVQ         bias+40(FP), R8
+	VMOVUPS      (R8), Y0
 	VBROADCASTSS constc2d00000<>+0(SB), Y1
 	VBROADCASTSS const42b20000<>+0(SB), Y2
 	VXORPS       Y3, Y3, Y3
 	VBROADCASTSS const3f800000<>+0(SB), Y4
-	MOVQ         steps+88(FP), R12
+	MOVQ         steps+56(FP), R8
 
 step245:
-	PREFETCHT1   (CX)(R11*1)
-	PREFETCHT1   (DX)(R11*1)
-	PREFETCHT1   (BX)(R11*1)
-	PREFETCHT1   (SI)(R11*1)
-	PREFETCHT1   (R8)(R11*1)
-	PREFETCHT1   (R9)(R11*1)
-	PREFETCHT1   (R10)(R11*1)
 	VADDPS       (DX), Y0, Y5
 	VORPS        const80000000<>+0(SB), Y5, Y6
 	VMAXPS       Y6, Y1, Y6
@@ -8050,17 +8033,14 @@ step245:
 	ADDQ         DI, DX
 	ADDQ         DI, BX
 	ADDQ         DI, SI
-	ADDQ         DI, R8
-	ADDQ         DI, R9
-	ADDQ         DI, R10
-	DECQ         R12
+	DECQ         R8
 	JNZ          step245
 	VZEROUPPER
 	RET
 
-// func scanForwardAVX2(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-80
+// func scanForwardAVX2(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, dt *float32, z *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-104
 	MOVQ         y+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         pre+16(FP), DX
@@ -8069,11 +8049,18 @@ TEXT ·scanForwardAVX2(SB), NOSPLIT, $0-80
 	MOVQ         a+40(FP), DI
 	MOVQ         h+48(FP), R8
 	MOVQ         dskip+56(FP), R9
-	MOVQ         ld+64(FP), R10
+	MOVQ         ld+80(FP), R10
+	MOVQ         dt+64(FP), R11
+	MOVQ         z+72(FP), R12
+	MOVQ         ahead+88(FP), R13
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
-	MOVQ         steps+72(FP), R11
+	MOVQ         steps+96(FP), R14
 
 step246:
+	PREFETCHT1   (R11)(R13*1)
+	PREFETCHT1   (R12)(R13*1)
+	PREFETCHT1   (CX)(R13*1)
+	PREFETCHT1   (AX)(R13*1)
 	VMOVUPS      (DX), Y1
 	VMOVUPS      (CX), Y2
 	VMULPS       (R9), Y2, Y3
@@ -8402,10 +8389,12 @@ step246:
 	VMOVUPS      Y3, (AX)
 	ADDQ         R10, AX
 	ADDQ         R10, CX
+	ADDQ         R10, R11
+	ADDQ         R10, R12
 	ADDQ         $+128, DX
 	ADDQ         $+64, BX
 	ADDQ         $+64, SI
-	DECQ         R11
+	DECQ         R14
 	JNZ          step246
 	VZEROUPPER
 	RET
@@ -8420,9 +8409,9 @@ DATA constc2fc0000<>+24(SB)/4, $0xc2fc0000
 DATA constc2fc0000<>+28(SB)/4, $0xc2fc0000
 GLOBL constc2fc0000<>(SB), RODATA|NOPTR, $32
 
-// func scanStatesAVX2(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, ld int, steps int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-72
+// func scanStatesAVX2(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, x *float32, dt *float32, z *float32, dy *float32, ld int, ahead int, steps int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-112
 	MOVQ         trace+0(FP), AX
 	MOVQ         dz+8(FP), CX
 	MOVQ         pre+16(FP), DX
@@ -8430,11 +8419,21 @@ TEXT ·scanStatesAVX2(SB), NOSPLIT, $0-72
 	MOVQ         c+32(FP), SI
 	MOVQ         a+40(FP), DI
 	MOVQ         dskip+48(FP), R8
-	MOVQ         ld+56(FP), R9
+	MOVQ         x+56(FP), R9
+	MOVQ         dt+64(FP), R10
+	MOVQ         z+72(FP), R11
+	MOVQ         dy+80(FP), R12
+	MOVQ         ahead+96(FP), R13
 	VBROADCASTSS constc2fc0000<>+0(SB), Y0
-	MOVQ         steps+64(FP), R10
+	MOVQ         steps+104(FP), R15
 
 step247:
+	MOVQ         ld+88(FP), R14
+	PREFETCHT1   (R9)(R13*1)
+	PREFETCHT1   (R10)(R13*1)
+	PREFETCHT1   (R11)(R13*1)
+	PREFETCHT1   (R12)(R13*1)
+	PREFETCHT1   (CX)(R13*1)
 	VMOVUPS      (DX), Y1
 	VMOVUPS      256(DX), Y2
 	VMULPS       (R8), Y2, Y3
@@ -8777,19 +8776,23 @@ step247:
 	VMOVUPS      Y5, 3008(AX)
 	VMULPS       192(DX), Y3, Y3
 	VMOVUPS      Y3, (CX)
-	ADDQ         R9, CX
+	ADDQ         R14, CX
+	ADDQ         R14, R9
+	ADDQ         R14, R10
+	ADDQ         R14, R11
+	ADDQ         R14, R12
 	ADDQ         $+320, DX
 	ADDQ         $+64, BX
 	ADDQ         $+64, SI
 	ADDQ         $+2048, AX
-	DECQ         R10
+	DECQ         R15
 	JNZ          step247
 	VZEROUPPER
 	RET
 
-// func scanReverseAVX2(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, steps int)
-// Requires: AVX, FMA3
-TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-136
+// func scanReverseAVX2(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, ahead int, steps int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-144
 	MOVQ dx+0(FP), AX
 	MOVQ ddt+8(FP), CX
 	MOVQ db+16(FP), DX
@@ -8802,9 +8805,12 @@ TEXT ·scanReverseAVX2(SB), NOSPLIT, $0-136
 	MOVQ a+72(FP), R11
 	MOVQ dh+80(FP), R12
 	MOVQ dalog+88(FP), R13
-	MOVQ steps+128(FP), R14
+	MOVQ steps+136(FP), R14
 
 step248:
+	MOVQ         ahead+128(FP), R15
+	PREFETCHT1   (AX)(R15*1)
+	PREFETCHT1   (CX)(R15*1)
 	VMOVUPS      (SI), Y0
 	VMOVUPS      128(SI), Y1
 	VXORPS       Y3, Y3, Y3

@@ -87,19 +87,19 @@ func fir4x4AVX512(dx []float32, d []float32, w []float32)
 func adamWAVX512(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)
 
 //go:noescape
-func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
+func scanPrepareAVX512(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
 
 //go:noescape
-func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
+func scanPrepareGradAVX512(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
 
 //go:noescape
-func scanForwardAVX512(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)
+func scanForwardAVX512(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, dt *float32, z *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanStatesAVX512(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, ld int, steps int)
+func scanStatesAVX512(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, x *float32, dt *float32, z *float32, dy *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanReverseAVX512(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, steps int)
+func scanReverseAVX512(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, ahead int, steps int)
 
 //go:noescape
 func siluAVX2(dst []float32, src []float32)
@@ -186,16 +186,16 @@ func fir4x4AVX2(dx []float32, d []float32, w []float32)
 func adamWAVX2(p []float32, m []float32, v []float32, g []float32, scale float32, decay float32, beta1c float32, beta2 float32, beta2c float32, root float32, eps float32, step float32)
 
 //go:noescape
-func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, x *float32, y *float32, ld int, ahead int, steps int)
+func scanPrepareAVX2(pre *float32, dt *float32, z *float32, bias *float32, ld int, steps int)
 
 //go:noescape
-func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, dx *float32, ddt *float32, dz *float32, ld int, ahead int, steps int)
+func scanPrepareGradAVX2(pre *float32, x *float32, dt *float32, z *float32, dy *float32, bias *float32, ld int, steps int)
 
 //go:noescape
-func scanForwardAVX2(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, ld int, steps int)
+func scanForwardAVX2(y *float32, x *float32, pre *float32, b *float32, c *float32, a *float32, h *float32, dskip *float32, dt *float32, z *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanStatesAVX2(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, ld int, steps int)
+func scanStatesAVX2(trace *float32, dz *float32, pre *float32, b *float32, c *float32, a *float32, dskip *float32, x *float32, dt *float32, z *float32, dy *float32, ld int, ahead int, steps int)
 
 //go:noescape
-func scanReverseAVX2(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, steps int)
+func scanReverseAVX2(dx *float32, ddt *float32, db *float32, dc *float32, pre *float32, b *float32, c *float32, trace *float32, products *float32, a *float32, dh *float32, dalog *float32, dskip *float32, dbias *float32, ddskip *float32, ld int, ahead int, steps int)

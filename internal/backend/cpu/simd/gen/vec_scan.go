@@ -75,23 +75,17 @@ func (m moves) loop(body func()) {
 	JNZ(LabelRef(loop))
 }
 
-// scanPrepare writes for each step delta = softplus(dt + bias) and silu(z): pre[steps, 2, 16]. It prefetches the
-// rows of a run that lies ahead bytes further on: a tile uses one cache line of each, too far apart for the
-// hardware to guess.
+// scanPrepare writes for each step delta = softplus(dt + bias) and silu(z): pre[steps, 2, 16].
 func (v target) scanPrepare() {
-	v.function("scanPrepare", "func(pre, dt, z, bias, x, y *float32, ld, ahead, steps int)")
+	v.function("scanPrepare", "func(pre, dt, z, bias *float32, ld, steps int)")
 	pre, dt, z, ld := pointer("pre"), pointer("dt"), pointer("z"), pointer("ld")
-	x, y, ahead := pointer("x"), pointer("y"), pointer("ahead")
 	bias := v.get(Mem{Base: pointer("bias")})
 	plus := v.softplus()
 	sigmoid := plus.sigmoids()
 	var m moves
 	m.add(I32(2*scanRow), pre)
-	m.add(ld, dt, z, x, y)
+	m.add(ld, dt, z)
 	m.loop(func() {
-		for _, p := range []reg.Register{dt, z, x, y} {
-			PREFETCHT0(Mem{Base: p, Index: ahead, Scale: 1})
-		}
 		delta := v.reg()
 		VADDPS(Mem{Base: dt}, bias, delta)
 		plus.log1p(delta)
@@ -104,21 +98,17 @@ func (v target) scanPrepare() {
 }
 
 // scanPrepareGrad writes for each step delta, its derivative sigmoid(dt + bias), dy silu(z), dy silu'(z) and x:
-// pre[steps, 5, 16]. It prefetches as scanPrepare does, also the rows that the backward pass will write.
+// pre[steps, 5, 16].
 func (v target) scanPrepareGrad() {
-	v.function("scanPrepareGrad", "func(pre, x, dt, z, dy, bias, dx, ddt, dz *float32, ld, ahead, steps int)")
+	v.function("scanPrepareGrad", "func(pre, x, dt, z, dy, bias *float32, ld, steps int)")
 	pre, x, dt, z, dy, ld := pointer("pre"), pointer("x"), pointer("dt"), pointer("z"), pointer("dy"), pointer("ld")
-	dx, ddt, dz, ahead := pointer("dx"), pointer("ddt"), pointer("dz"), pointer("ahead")
 	bias := v.get(Mem{Base: pointer("bias")})
 	plus := v.softplus()
 	s := plus.sigmoids()
 	var m moves
 	m.add(I32(5*scanRow), pre)
-	m.add(ld, x, dt, z, dy, dx, ddt, dz)
+	m.add(ld, x, dt, z, dy)
 	m.loop(func() {
-		for _, p := range []reg.Register{x, dt, z, dy, dx, ddt, dz} {
-			PREFETCHT1(Mem{Base: p, Index: ahead, Scale: 1})
-		}
 		delta := v.reg()
 		VADDPS(Mem{Base: dt}, bias, delta)
 		VMOVUPS(plus.withGrad(delta, s.unit), row(pre, 1))
@@ -133,6 +123,14 @@ func (v target) scanPrepareGrad() {
 		VMOVUPS(v.get(Mem{Base: x}), row(pre, 4))
 	})
 	v.end()
+}
+
+// prefetchAhead asks for the rows of a run that lies ahead bytes further on: a tile uses one cache line of each, too
+// far apart for the hardware to guess. The loops that compute longest ask for them, a few in each step.
+func prefetchAhead(ahead reg.Register, rows ...reg.Register) {
+	for _, r := range rows {
+		PREFETCHT1(Mem{Base: r, Index: ahead, Scale: 1})
+	}
 }
 
 // decays holds the constants of e^(a delta) for a scaled by log2(e).
@@ -235,17 +233,19 @@ func (v target) mulScalar(base reg.Register, i int, x, dst reg.VecVirtual) {
 }
 
 // scanForward advances the tile h by a number of steps and writes y. pre comes from scanPrepare; a is
-// -exp(alog) log2(e).
+// -exp(alog) log2(e). dt and z are only prefetched.
 func (v target) scanForward() {
-	v.function("scanForward", "func(y, x, pre, b, c, a, h, dskip *float32, ld, steps int)")
+	v.function("scanForward", "func(y, x, pre, b, c, a, h, dskip, dt, z *float32, ld, ahead, steps int)")
 	y, x, pre, b, c, a := pointer("y"), pointer("x"), pointer("pre"), pointer("b"), pointer("c"), pointer("a")
 	hp, skip, ld := pointer("h"), pointer("dskip"), pointer("ld")
+	dt, z, ahead := pointer("dt"), pointer("z"), pointer("ahead")
 	d, h := v.decays(), v.bank(hp)
 	var m moves
-	m.add(ld, y, x)
+	m.add(ld, y, x, dt, z)
 	m.add(I32(2*scanRow), pre)
 	m.add(I32(scanRow), b, c)
 	m.loop(func() {
+		prefetchAhead(ahead, dt, z, x, y)
 		delta, dx := v.get(row(pre, 0)), v.get(Mem{Base: x})
 		sum := v.reg()
 		VMULPS(Mem{Base: skip}, dx, sum)
@@ -266,18 +266,22 @@ func (v target) scanForward() {
 }
 
 // scanStates computes the states of a run again: trace[steps+1, 2, tile] has the state before each step (the
-// first is given) and the step's decay. It also writes dz = dy silu'(z) (y before the gate).
+// first is given) and the step's decay. It also writes dz = dy silu'(z) (y before the gate). x, dt, z and dy are only
+// prefetched.
 func (v target) scanStates() {
-	v.function("scanStates", "func(trace, dz, pre, b, c, a, dskip *float32, ld, steps int)")
+	v.function("scanStates", "func(trace, dz, pre, b, c, a, dskip, x, dt, z, dy *float32, ld, ahead, steps int)")
 	trace, dz, pre, b, c, a := pointer("trace"), pointer("dz"), pointer("pre"), pointer("b"), pointer("c"), pointer("a")
-	skip, ld := pointer("dskip"), pointer("ld")
+	skip, x, dt, z, dy, ahead := pointer("dskip"), pointer("x"), pointer("dt"), pointer("z"), pointer("dy"), pointer("ahead")
 	d, h := v.decays(), v.bank(trace)
 	var m moves
-	m.add(ld, dz)
+	ld := GP64()
+	m.add(ld, dz, x, dt, z, dy)
 	m.add(I32(5*scanRow), pre)
 	m.add(I32(scanRow), b, c)
 	m.add(I32(2*scanTile), trace)
 	m.loop(func() {
+		Load(Param("ld"), ld)
+		prefetchAhead(ahead, x, dt, z, dy, dz)
 		delta, dx := v.get(row(pre, 0)), v.get(row(pre, 4))
 		sum := v.reg()
 		VMULPS(Mem{Base: skip}, dx, sum)
@@ -301,7 +305,7 @@ func (v target) scanStates() {
 // gradient of the state after it, then before the first. What is a sum over channels or steps is added to: the
 // rows of db and dc, dalog, dbias and ddskip. products is room for two tiles.
 func (v target) scanReverse() {
-	v.function("scanReverse", "func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, steps int)")
+	v.function("scanReverse", "func(dx, ddt, db, dc, pre, b, c, trace, products, a, dh, dalog, dskip, dbias, ddskip *float32, ld, ahead, steps int)")
 	dx, ddt, db, dc, pre := pointer("dx"), pointer("ddt"), pointer("db"), pointer("dc"), pointer("pre")
 	b, c, trace, products := pointer("b"), pointer("c"), pointer("trace"), pointer("products")
 	a, gp, dalog := pointer("a"), pointer("dh"), pointer("dalog")
@@ -312,6 +316,7 @@ func (v target) scanReverse() {
 	m.add(memory("ld"), dx, ddt) // negative
 	g, ln2 := v.bank(gp), v.constant(math.Ln2)
 	m.loop(func() {
+		prefetchAhead(pointer("ahead"), dx, ddt)
 		delta, gy := v.get(row(pre, 0)), v.get(row(pre, 2))
 		in, ddx, ddelta := v.reg(), v.zero(), v.zero()
 		VMULPS(row(pre, 4), delta, in)
