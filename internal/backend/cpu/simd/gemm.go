@@ -39,6 +39,9 @@ const (
 	directColumns = 64
 	// Up to transposedColumns columns, a transposed A is used too little to be worth a copy.
 	transposedColumns = 32
+	// Then a block of K is smaller: every microkernel takes a line or two of each of its rows of A, most of which the
+	// next one takes again.
+	transposedK = 128
 	// Packing B goes through its rows packRows at a time, all columns of each, and prefetches the next as many.
 	packRows = 8
 	// Columns of a transposed operand that packing goes through at a time, all rows of each.

@@ -75,9 +75,13 @@ func (g *Gemm) simple(ws *Workspace, i0, i1, p0, p1 int) bool {
 // cut returns the range of part q when n is cut into parts that differ by one at most.
 func cut(n, parts, q int) (start, end int) { return n * q / parts, n * (q + 1) / parts }
 
-// blockK cuts K evenly into blocks of at most blockK.
+// blockK cuts K evenly into blocks of at most blockK, or transposedK.
 func (g *Gemm) blockK() int {
-	n := (g.K + blockK - 1) / blockK
+	most := blockK
+	if g.A.Trans && g.N <= transposedColumns {
+		most = transposedK
+	}
+	n := (g.K + most - 1) / most
 	return ((g.K+n-1)/n + 15) / 16 * 16
 }
 
