@@ -7,6 +7,10 @@ func init() {
 	register("conv1d_grad", sized(conv1dGrad))
 }
 
+// gradBlock is the number of rows whose gradient goes by one call, which computes the first rows of the next block, too.
+// What it keeps of them, and reads meanwhile, fits into 1 MB for 512 channels.
+const gradBlock = 2 * rowBlock
+
 // conv is a causal convolution over the rows of a batch.
 type conv struct {
 	batch, length, dim, kernel int
@@ -70,13 +74,13 @@ func conv1dGrad(b *Backend, a *args) func() error {
 	size := sumBlock(rows)
 	per := blocks(c.length, size)
 	sum := rowSum{width: weights + c.dim, block: 1, parts: a.scratch(c.batch * per * (weights + c.dim))}
-	total, work := a.scratch(sum.width), a.perWorker(b, c.rows[0].GradWork(rowBlock))
+	total, work := a.scratch(sum.width), a.perWorker(b, c.rows[0].GradWork(gradBlock))
 	task := func(task, worker int) {
 		i, g := task/per, sum.part(task)
 		end := min((task%per+1)*size, c.length)
-		for t := task % per * size; t < end; t += rowBlock {
+		for t := task % per * size; t < end; t += gradBlock {
 			c.rows[i].Grad(c.inputs(dx, i), c.state(ds0, i), g[:weights], g[weights:], c.inputs(dy, i), c.state(ds1, i),
-				work[worker], t, min(t+rowBlock, end))
+				work[worker], t, min(t+gradBlock, end))
 		}
 	}
 	return step(c.transpose, func() { b.pool.Run(c.batch*per, task) }, func() {
