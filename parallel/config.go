@@ -30,7 +30,7 @@ type Config struct {
 
 // Default returns one rank.
 func Default() Config {
-	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, Transport: "auto", ChunkKiB: 512, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
+	return Config{Data: 1, Expert: 1, ExpertChunk: 1.25, Transport: "auto", ChunkKiB: MaxChunkBytes >> 10, TimeoutSeconds: 300, JoinWindowSeconds: 60, Restarts: 10}
 }
 
 // Mesh returns the arrangement of the ranks.

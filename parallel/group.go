@@ -86,7 +86,7 @@ type Piece struct {
 
 // GroupOptions are the same on all ranks of a group.
 type GroupOptions struct {
-	ChunkBytes int           // of a message, a multiple of 4; 0: 256 KiB
+	ChunkBytes int           // of a message, a multiple of 4; 0: MaxChunkBytes
 	Timeout    time.Duration // longest wait for one message; 0: 5 minutes
 	Tree       bool          // sums in one tree over the ranks, not round the ring: see pairs.go
 	Waits      *Waits        // is told what goes on; nil: nobody is
@@ -114,7 +114,7 @@ type communicator struct {
 // world. A rank is in one group of a name.
 func NewGroup(t Transport, name string, ranks []int, options GroupOptions) (Group, error) {
 	if options.ChunkBytes == 0 {
-		options.ChunkBytes = 256 << 10
+		options.ChunkBytes = MaxChunkBytes
 	}
 	if options.Timeout == 0 {
 		options.Timeout = 5 * time.Minute
