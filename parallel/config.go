@@ -75,7 +75,10 @@ type Workload struct {
 func (c Config) Fits(w Workload) error {
 	var f config.Faults
 	size := c.Mesh().Size()
-	if w.World != 0 && size != w.World {
+	switch {
+	case w.World == 1 && size > 1:
+		f.Add("data", "%d x expert %d is a mesh of %d ranks, but this is the only worker; start all with --nproc %d, or --listen and --join on several machines", c.Data, c.Expert, size, size)
+	case w.World != 0 && size != w.World:
 		f.Add("data", "%d x expert %d is a mesh of %d ranks, but there are %d workers", c.Data, c.Expert, size, w.World)
 	}
 	switch {

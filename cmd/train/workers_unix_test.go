@@ -19,7 +19,8 @@ import (
 	"jambalaya/internal/cli"
 )
 
-// startWorker starts one of two workers as a scheduler does: by environment variables.
+// startWorker starts one of two workers as a scheduler does: by environment variables, and
+// with no mesh in the configuration, so that both train.
 func startWorker(t *testing.T, dir string, rank, port int, args ...string) (wait func() process) {
 	t.Helper()
 	return startProgram(t, os.Args[0], dir, rank, port, args...)
@@ -28,7 +29,7 @@ func startWorker(t *testing.T, dir string, rank, port int, args ...string) (wait
 // startProgram is startWorker with a program to choose.
 func startProgram(t *testing.T, program, dir string, rank, port int, args ...string) (wait func() process) {
 	t.Helper()
-	args = append(ofTiny(), append([]string{"--set", "parallel.data=2", "--set", "parallel.join_window_seconds=4"}, args...)...)
+	args = append(ofTiny(), append([]string{"--set", "parallel.join_window_seconds=4"}, args...)...)
 	cmd, stdout, stderr := newProcess(dir, args...)
 	cmd.Path = program
 	cmd.Env = append(cmd.Env, fmt.Sprint("RANK=", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", fmt.Sprint("MASTER_PORT=", port))

@@ -144,8 +144,12 @@ func (a *addresses) seed(master string) {
 	}
 }
 
-// portTaken adds to an error of listening what to do about a port that is another's.
-func (o Options) portTaken(err error) error {
+// explain adds to an error of listening what to do about a port that is another's, or an
+// address that is.
+func (o Options) explain(err error) error {
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && o.Listen != "" {
+		return fmt.Errorf("%w: this machine has no such address; give --listen one that it has, and --advertise the one that others use", err)
+	}
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return err
 	}

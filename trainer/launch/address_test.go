@@ -82,9 +82,9 @@ func FuzzPlace(f *testing.F) {
 	})
 }
 
-// TestPortTaken: who finds a port taken, by gossip or by anything else, hears where another
-// one is chosen.
-func TestPortTaken(t *testing.T) {
+// TestExplain: who finds a port taken, by gossip or by anything else, hears where another
+// one is chosen, and who listens on an address of another machine, that it is one.
+func TestExplain(t *testing.T) {
 	t.Parallel()
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,13 +97,17 @@ func TestPortTaken(t *testing.T) {
 		for where, o := range map[string]Options{
 			"MASTER_PORT": {Place: Place{Master: held.Addr().String()}}, "--listen": {Listen: "a:1", Advertise: "b:1"}, "--advertise": {Advertise: "b:1"},
 		} {
-			if said := o.portTaken(err).Error(); !strings.Contains(said, held.Addr().String()) || !strings.Contains(said, "address already in use: another run may hold it") ||
+			if said := o.explain(err).Error(); !strings.Contains(said, held.Addr().String()) || !strings.Contains(said, "address already in use: another run may hold it") ||
 				!strings.Contains(said, "choose another port with "+where+",") {
 				t.Errorf("%+v: %s", o, said)
 			}
 		}
 	}
-	if other := errors.New("no such host"); (Options{}).portTaken(other) != other {
+	_, elsewhere := rpc.Listen("192.0.2.1:7700", rpc.Options{Plaintext: true}) // an address for documentation
+	if said := (Options{Listen: "192.0.2.1:7700"}).explain(elsewhere).Error(); !strings.Contains(said, "192.0.2.1:7700") || !strings.Contains(said, "this machine has no such address; give --listen one that it has") {
+		t.Error(said)
+	}
+	if other := errors.New("no such host"); (Options{}).explain(other) != other {
 		t.Error("another error is taken for that of a port")
 	}
 }

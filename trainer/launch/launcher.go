@@ -78,7 +78,7 @@ func wholeRun(cfg trainer.Config, opt Options) (trainer.Config, error) {
 	case opt.Place.World > 0:
 		total = opt.Procs * opt.Place.World
 	case opt.Joining && total <= opt.Procs:
-		return cfg, cli.Config(fmt.Errorf("parallel.data: a mesh of %d ranks has no room for others, but this process joins some: set it as for the run that is joined", total))
+		return cfg, noRoom(total)
 	case !opt.Joining && total <= cfg.Parallel.Expert:
 		total = opt.Procs // the default: as many as are started here
 	}
@@ -86,6 +86,11 @@ func wholeRun(cfg trainer.Config, opt Options) (trainer.Config, error) {
 		return cfg, cli.Config(fmt.Errorf("parallel.data: %d x expert %d are %d ranks, but %d workers are started", cfg.Parallel.Data, cfg.Parallel.Expert, size, max(total, opt.Procs)))
 	}
 	return cfg.OnRanks(total)
+}
+
+// noRoom is the fault of a process that joins others without a mesh for them.
+func noRoom(ranks int) error {
+	return cli.Config(fmt.Errorf("parallel.data: a mesh of size %d has no room for others, but this process joins some: set it as for the run that is joined", ranks))
 }
 
 // meetingPoint decides where the workers find each other.

@@ -40,15 +40,39 @@ func Worker(ctx context.Context, cfg trainer.Config, opt Options) error {
 			cancel()
 		}()
 	}
+	var err error
+	if !Launched() { // else the launcher has seen to it
+		if cfg, err = scheduled(cfg, opt); err != nil {
+			return err
+		}
+	}
 	w := &worker{cfg: cfg, opt: opt}
 	ended, err := w.run(ctx)
 	if err != nil {
 		return err
 	}
-	if ended.Code == cli.CodeConfig && ended.Alone && opt.Place.Master != "" {
+	if ended.Alone && opt.Place.Master != "" && (ended.Code == cli.CodeConfig || ended.Code == cli.CodeInterrupted) {
 		ended.Reason += fmt.Sprintf("; nobody of this run answers at %s (%s)", opt.Place.Master, opt.Place.from(opt.Joining))
 	}
 	return coded(ended)
+}
+
+// scheduled is the configuration of a worker that no launcher has started. Without a mesh in
+// it all processes that were started train; where they are more than a mesh that is given
+// needs, the others wait to take a place that becomes free.
+func scheduled(cfg trainer.Config, opt Options) (trainer.Config, error) {
+	size := cfg.Parallel.Mesh().Size()
+	switch {
+	case opt.Fresh:
+		return cfg, cli.Config(errors.New("--fresh: nobody moves the directory aside for workers that are started one by one; give another --out"))
+	case opt.Joining && size == 1:
+		return cfg, noRoom(size)
+	case opt.Place.Source != "" && opt.Place.World == 0 && size == 1:
+		return cfg, cli.Config(errors.New("parallel.data: how many workers there are is not known; set it, or WORLD_SIZE"))
+	case cfg.Parallel.Data == 1 && opt.Place.World > size && !opt.Joining:
+		return cfg.OnRanks(opt.Place.World)
+	}
+	return cfg, nil
 }
 
 // coded turns the end of an agent into an error with the exit code of it.
@@ -92,7 +116,7 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 	}
 	node, err := rpc.Listen(at.node.listen, w.opt.network(creds, at.from))
 	if err != nil {
-		return agent.Ended{}, cli.Config(w.opt.portTaken(fmt.Errorf("worker %s: %w", name, err)))
+		return agent.Ended{}, cli.Config(w.opt.explain(fmt.Errorf("worker %s: %w", name, err)))
 	}
 	defer node.Close()
 	address := at.node.reached(node.Addr())
@@ -103,7 +127,7 @@ func (w *worker) run(ctx context.Context) (agent.Ended, error) {
 	}
 	gossip, err := agent.StartGossip(talk)
 	if err != nil {
-		return agent.Ended{}, cli.Config(w.opt.portTaken(fmt.Errorf("worker %s: %w", name, err)))
+		return agent.Ended{}, cli.Config(w.opt.explain(fmt.Errorf("worker %s: %w", name, err)))
 	}
 	defer gossip.Close()
 	hello, err := w.hello(run, name)
