@@ -275,6 +275,26 @@ func TestSurvivors(t *testing.T) {
 	}
 }
 
+// TestStopped: workers that are asked to stop, all at once or the coordinator alone, leave
+// with their checkpoint, and nobody takes that for a fault.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	for range 3 {
+		c := newCrew(t, cluster.Mesh{Data: 2, Expert: 1})
+		crew := []*process{c.start(0), c.start(1)}
+		c.await(0, "0", "1")
+		for _, p := range crew {
+			p.cancel()
+		}
+		for _, p := range crew {
+			p.ends(codeRetry)
+		}
+		if said := c.lines(); strings.Contains(said, "its connection broke") {
+			t.Fatalf("they said:\n%s", said)
+		}
+	}
+}
+
 // TestSuccessor: the process that coordinates is killed; another one takes the lease at
 // once and makes the next generation, with the process that is started in place of the first.
 func TestSuccessor(t *testing.T) {

@@ -49,7 +49,9 @@ func (a *agent) serve(s *rpc.Session) {
 			a.post(func() {
 				if a.sessions[id] == s {
 					delete(a.sessions, id)
-					a.bossStep(cluster.Lost{Who: id, Reason: "is gone: its connection broke"})
+					if a.ended == nil { // else this process has broken it, as it leaves
+						a.bossStep(cluster.Lost{Who: id, Reason: "is gone: its connection broke"})
+					}
 				}
 			})
 			return
