@@ -165,7 +165,7 @@ func (b *builder) open(c *Corpus) error {
 		}
 		c.sets, c.dirs = append(c.sets, set), append(c.dirs, dir)
 		if set.Tokenizer().Hash() != c.tokenizer.Hash() {
-			return &ConfigError{"tokenizer", fmt.Sprintf("is %s, but the shards in %s were made with %s: set the tokenizer to that, or shard the text again",
+			return &ConfigError{"tokenizer", fmt.Sprintf("%s, but the shards in %s were made with %s: set it to that, or shard the text again",
 				c.tokenizer.ID(), dir, set.Tokenizer().ID())}
 		}
 	}

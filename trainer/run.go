@@ -182,8 +182,12 @@ func (r *run) openCorpus(ctx context.Context) error {
 	return r.sameData(ctx)
 }
 
-// ofData marks the errors of package data that the configuration is to blame for.
+// ofData marks the errors of package data that the configuration is to blame for. A key of
+// its section has the section's name before it here.
 func ofData(err error) error {
+	if fault, ok := errors.AsType[*data.ConfigError](err); ok {
+		return cli.Config(fmt.Errorf("data.%w", fault))
+	}
 	if data.IsConfig(err) {
 		return cli.Config(err)
 	}

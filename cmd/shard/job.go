@@ -147,11 +147,18 @@ func (j *job) publish(parent vfs.FS, target, name string) error {
 // report says what was made and what to do with it.
 func (j *job) report(stdout *os.File, m *shard.Manifest, took time.Duration) {
 	for _, s := range m.Splits {
-		fmt.Fprintf(stdout, "%-8s  %s documents  %s tokens  %s of text  %d files\n",
-			s.Name, human.Count(float64(s.Rows)), human.Count(float64(s.Tokens)), human.Bytes(s.Bytes), len(s.Files))
+		fmt.Fprintf(stdout, "%-8s  %s documents  %s tokens  %s of text  in %s\n",
+			s.Name, human.Count(float64(s.Rows)), human.Count(float64(s.Tokens)), human.Bytes(s.Bytes), shards(len(s.Files)))
 	}
 	fmt.Fprintf(stdout, "tokenizer %s, %d ids; took %s\n", m.Tokenizer.ID, m.Tokenizer.VocabSize, human.Duration(took))
 	fmt.Fprintf(stdout, "train on it with --set 'data.sources=[{path: %s}]' --set data.tokenizer=%s\n", j.out, j.tokenizerOf(m))
+}
+
+func shards(n int) string {
+	if n == 1 {
+		return "one shard"
+	}
+	return fmt.Sprintf("%d shards", n)
 }
 
 // tokenizerOf is how a configuration names the tokenizer.

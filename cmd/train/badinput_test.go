@@ -73,6 +73,8 @@ var badInputs = []struct {
 		code: cli.CodeConfig, stderr: []string{"the sequence is longer than the corpus: sequence_length 1000000 needs 1000001 tokens, text has"}},
 	{name: "no held-out text", damage: write("few/a.txt", strings.Repeat("Some text.\n", 90)), args: []string{"--set", "data.sources=[{path: few, ext: .txt}]", "--out", "new"},
 		code: cli.CodeConfig, stderr: []string{"the corpus has no held-out text", "held_out"}},
+	{name: "shards of another tokenizer", damage: keepShards, args: []string{"--set", "data.sources=[{path: shards}]", "--set", "data.tokenizer=r50k_base", "--out", "new"},
+		code: cli.CodeConfig, stderr: []string{"train: data.tokenizer: r50k_base, but the shards in shards were made with bytes: set it to that"}},
 	{name: "vocabulary too small", args: []string{"--set", "model.vocab_size=200", "--out", "new"}, code: cli.CodeConfig,
 		stderr: []string{"model.vocab_size: 200 is smaller than the vocabulary of tokenizer bytes, 257"}},
 	{name: "token outside the vocabulary", damage: forgeToken, code: cli.CodeFailure,
@@ -246,6 +248,15 @@ func write(name, text string) func(*testing.T, string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// keepShards copies what the cache has to a folder that a source can name.
+func keepShards(t *testing.T, dir string) {
+	found, err := filepath.Glob(filepath.Join(dir, "cache", "*", "manifest.json"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	copyTree(t, filepath.Dir(found[0]), filepath.Join(dir, "shards"))
 }
 
 // forgeToken puts a token outside the vocabulary into a shard and gives shard and
