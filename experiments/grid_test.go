@@ -25,21 +25,28 @@ func load(t *testing.T, text string, set ...string) (*Grid, error) {
 	return NewGrid(spec)
 }
 
+// preset loads a grid that has a name.
+func preset(t *testing.T, name string) (Spec, *Grid) {
+	t.Helper()
+	file, err := configs.LoadGrid(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := LoadSpec(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGrid(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec, g
+}
+
 func TestPresets(t *testing.T) {
 	t.Parallel()
 	for _, name := range configs.Grids() {
-		file, err := configs.LoadGrid(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		spec, err := LoadSpec(file, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, err := NewGrid(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
+		spec, g := preset(t, name)
 		if len(spec.Seeds) < 3 {
 			t.Errorf("%s: %d seeds", name, len(spec.Seeds))
 		}
@@ -54,18 +61,7 @@ func TestPresets(t *testing.T) {
 
 func TestRatioPreset(t *testing.T) {
 	t.Parallel()
-	file, err := configs.LoadGrid("ablation_ratio")
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := LoadSpec(file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := NewGrid(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, g := preset(t, "ablation_ratio")
 	var layers []int
 	for _, a := range g.Arms {
 		layers = append(layers, a.Cost.AttentionLayers)
