@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -112,7 +113,7 @@ func (t *tracer) enter(thread int) {
 	if err != nil || !ofCheckpoints(path) {
 		return
 	}
-	call := saveCall{n: t.count, name: name, path: path}
+	call := saveCall{n: t.count, path: path}
 	t.count++
 	switch t.decide(call) {
 	case killBefore:
@@ -122,6 +123,9 @@ func (t *tracer) enter(thread int) {
 		t.fail[thread] = syscall.PtraceSetRegs(thread, &regs) == nil
 	}
 }
+
+// ofCheckpoints says whether a path is one of a run's checkpoints.
+func ofCheckpoints(path string) bool { return strings.Contains(path+"/", "/"+checkpointDir+"/") }
 
 // leave gives a call that is to fail its result.
 func (t *tracer) leave(thread int) {
