@@ -26,7 +26,7 @@ type Gossip struct {
 	bind GossipOptions
 	ring *memberlist.Keyring // nil without keys
 
-	mu     sync.Mutex
+	mu     sync.Mutex // is not held while memberlist is called, which calls back
 	meta   meta
 	seeds  map[string]bool
 	learnt time.Time // when the first of the keys was seen first
@@ -192,10 +192,12 @@ func (g *Gossip) rejoin() {
 	}
 }
 
+// known lists the addresses to look for others at. Memberlist is asked first for this
+// process's own: while it tells of others it holds its lock, and waits for g's.
 func (g *Gossip) known() []string {
+	self := g.Address()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	self := g.Address()
 	var list []string
 	for s := range g.seeds {
 		if s != self {

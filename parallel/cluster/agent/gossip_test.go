@@ -2,7 +2,9 @@ package agent
 
 import (
 	"net"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestCoordinates(t *testing.T) {
@@ -22,6 +24,47 @@ func TestCoordinates(t *testing.T) {
 		if term, node, ok := coordinates([]byte(text)); node != want || ok != (want != "") || ok != (term != 0) {
 			t.Errorf("%q: term %d at %q, %v", text, term, node, ok)
 		}
+	}
+}
+
+// TestGossipWhileItIsAsked: memberlist tells of a change with its lock held, while others
+// ask for what needs that lock.
+func TestGossipWhileItIsAsked(t *testing.T) {
+	t.Parallel()
+	g, err := StartGossip(GossipOptions{Run: "run", Worker: "0", Process: "a", Node: "127.0.0.1:9", Address: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked sync.WaitGroup
+	told := make(chan struct{})
+	asked.Go(func() {
+		for {
+			select {
+			case <-told:
+				return
+			default:
+				g.known()
+				g.seed("127.0.0.1:9")
+			}
+		}
+	})
+	go func() {
+		defer close(told)
+		for term := uint64(1); term <= 5000; term++ {
+			g.mu.Lock()
+			g.meta.Term = term
+			g.mu.Unlock()
+			if err := g.list.UpdateNode(0); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	select {
+	case <-told:
+		asked.Wait()
+		_ = g.Close()
+	case <-time.After(20 * time.Second):
+		t.Fatal("neither goes on: each waits for the other's lock")
 	}
 }
 
