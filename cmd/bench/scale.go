@@ -69,7 +69,7 @@ func checkScale(cmd *cobra.Command, preset string) error {
 	if err != nil {
 		return cli.Config(err)
 	}
-	c := scale.Check{Config: cfg, Worlds: []int{1, 2, 4}, Link: inproc.Link{BytesPerSecond: 100e6, Latency: 200 * time.Microsecond}, Steps: 20}
+	c := scale.Check{Config: cfg, Worlds: []int{1, 2, 4}, Link: inproc.Link{BytesPerSecond: 100e6, Latency: 200 * time.Microsecond}, Steps: 60}
 	all, err := c.Run(cmd.Context())
 	if err != nil {
 		return err
