@@ -22,11 +22,12 @@ import (
 // has an early suspicion of who is dead. Neither decides anything: who coordinates is
 // up to the lease, and who is lost to the coordinator.
 type Gossip struct {
-	list *memberlist.Memberlist
-	bind GossipOptions
-	ring *memberlist.Keyring // nil without keys
+	list    *memberlist.Memberlist
+	address string // where others find this process
+	bind    GossipOptions
+	ring    *memberlist.Keyring // nil without keys
 
-	mu     sync.Mutex // is not held while memberlist is called, which calls back
+	mu     sync.Mutex // is not held while memberlist is called, which calls back with its own lock held
 	meta   meta
 	seeds  map[string]bool
 	learnt time.Time // when the first of the keys was seen first
@@ -101,7 +102,9 @@ func StartGossip(o GossipOptions) (*Gossip, error) {
 		if o.Advertise == "" {
 			c.AdvertisePort = c.BindPort
 		}
-		g.list, err = memberlist.Create(c)
+		if g.address, err = advertised(c); err == nil {
+			g.list, err = memberlist.Create(c)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", o.Address, cause(err))
@@ -156,11 +159,15 @@ func hostPort(address string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-// Address is where others find this process.
-func (g *Gossip) Address() string {
-	n := g.list.LocalNode()
-	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+// advertised is the address that memberlist will tell others. It is not asked for it later:
+// what it returns of a node it may be writing to.
+func advertised(c *memberlist.Config) (string, error) {
+	ip, port, err := c.Transport.FinalAdvertiseAddr(c.AdvertiseAddr, c.AdvertisePort)
+	return net.JoinHostPort(ip.String(), strconv.Itoa(port)), err
 }
+
+// Address is where others find this process.
+func (g *Gossip) Address() string { return g.address }
 
 // Members lists the workers that are believed alive, this one included.
 func (g *Gossip) Members() []string {
@@ -192,15 +199,13 @@ func (g *Gossip) rejoin() {
 	}
 }
 
-// known lists the addresses to look for others at. Memberlist is asked first for this
-// process's own: while it tells of others it holds its lock, and waits for g's.
+// known lists the addresses to look for others at.
 func (g *Gossip) known() []string {
-	self := g.Address()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var list []string
 	for s := range g.seeds {
-		if s != self {
+		if s != g.address {
 			list = append(list, s)
 		}
 	}
