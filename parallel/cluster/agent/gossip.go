@@ -29,6 +29,7 @@ type Gossip struct {
 
 	mu     sync.Mutex // is not held while memberlist is called, which calls back with its own lock held
 	meta   meta
+	last   meta // of who coordinates, by the latest term that was heard of
 	seeds  map[string]bool
 	learnt time.Time // when the first of the keys was seen first
 	first  []byte
@@ -234,9 +235,10 @@ func (g *Gossip) announce(term uint64) {
 func (g *Gossip) watch(a *agent) func() {
 	g.mu.Lock()
 	g.agent = a
+	last := g.last
 	g.mu.Unlock()
-	for _, n := range g.list.Members() {
-		g.heard(n)
+	if last.Term > 0 {
+		g.mail(func(a *agent) { a.found(last.Term, last.Node) })
 	}
 	return func() {
 		g.mu.Lock()
@@ -255,6 +257,11 @@ func (g *Gossip) Close() error {
 // heard passes on that a process coordinates. It must not block.
 func (g *Gossip) heard(n *memberlist.Node) {
 	if term, node, ok := coordinates(n.Meta); ok {
+		g.mu.Lock()
+		if term >= g.last.Term {
+			g.last = meta{Node: node, Term: term}
+		}
+		g.mu.Unlock()
 		g.mail(func(a *agent) { a.found(term, node) })
 	}
 }
