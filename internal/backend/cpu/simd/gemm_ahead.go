@@ -60,27 +60,5 @@ func (a *ahead) set(r region) {
 	a.at, a.left = a.start, a.lines
 }
 
-// next takes up to n lines: the first at the address, the others a step apart up to last.
-func (a *ahead) next(n int) (at uintptr, step int64, last uintptr) {
-	if a.columns == 0 {
-		at = uintptr(unsafe.Pointer(&nothing))
-		return at, 0, at
-	}
-	at, step = a.at, int64(a.step)
-	last = a.at + uintptr((a.left-1)*a.step)
-	if a.left > n {
-		a.left -= n
-		a.at += uintptr(n * a.step)
-		return at, step, last
-	}
-	a.columns--
-	a.start += lineBytes
-	a.at, a.left = a.start, a.lines
-	return at, step, last
-}
-
 // calls is how many calls of a microkernel take all lines, n at a time at most.
 func (a *ahead) calls(n int) int { return a.columns * ((a.lines + n - 1) / max(n, 1)) }
-
-// nothing is what a call prefetches that has nothing to fetch.
-var nothing [lineBytes]byte

@@ -1,5 +1,7 @@
 package simd
 
+import "unsafe"
+
 // A gemmKernel is the assembly of a microkernel for some number of rows. Strides are in bytes.
 type gemmKernel func(turns, rest int64, a *float32, ars, acs int64, b *float32, ldb int64, c *float32, ldc, cols, acc int64,
 	ahead0 uintptr, step0 int64, ahead1 uintptr, step1 int64, last0 uintptr)
@@ -52,6 +54,28 @@ func (m *microkernel) call(kernel gemmKernel, i, n int) {
 	kernel(int64(turns), int64(m.kc-kTurn*turns), &m.a[i*m.ars], int64(m.ars)*4, int64(m.acs)*4, &m.b[0], int64(m.ldb)*4,
 		&m.c[i*m.ldc], int64(m.ldc)*4, int64(m.cols), add, p0, s0, p1, s1, last0)
 }
+
+// next takes up to n lines: the first at the address, the others a step apart up to last.
+func (a *ahead) next(n int) (at uintptr, step int64, last uintptr) {
+	if a.columns == 0 {
+		at = uintptr(unsafe.Pointer(&nothing))
+		return at, 0, at
+	}
+	at, step = a.at, int64(a.step)
+	last = a.at + uintptr((a.left-1)*a.step)
+	if a.left > n {
+		a.left -= n
+		a.at += uintptr(n * a.step)
+		return at, step, last
+	}
+	a.columns--
+	a.start += lineBytes
+	a.at, a.left = a.start, a.lines
+	return at, step, last
+}
+
+// nothing is what a call prefetches that has nothing to fetch.
+var nothing [lineBytes]byte
 
 // copyStrip is dst[k*stored + j] = src[k*ld + j] for j below columns (16 at most) and k below kc.
 func copyStrip(dst []float32, stored int, src []float32, ld, columns, kc int) {
